@@ -1,0 +1,48 @@
+# make demo | test | lint | format | bench. Each target first makes the environment in .venv where it is missing or
+# older than pyproject.toml and constraints.txt.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+DEMO_TASKS := lift,stack,can,bread
+DEMO_SEED := 3000000
+DATA ?= demo/episodes
+
+.PHONY: help install system demo bench test lint format clean
+
+help: ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED) ## make .venv with everything in it
+
+$(INSTALLED): pyproject.toml constraints.txt | system
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[sim,train,dev]'
+	touch $@
+
+system:
+	@scripts/system_libraries.sh
+
+demo: $(INSTALLED) ## collect a few simulated episodes, score them, say where the report is
+	$(BIN)/worldvalue collect robosuite demo/episodes --tasks $(DEMO_TASKS) --expert 1 --hesitation 0 --retry 1 \
+		--failure 0 --seed $(DEMO_SEED)
+	$(BIN)/worldvalue score demo/episodes --out demo/report
+	@echo "The report: $(CURDIR)/demo/report/report.html"
+
+bench: $(INSTALLED) ## the benchmark table of the shipped model on labelled episodes: make bench DATA=DIR
+	$(BIN)/worldvalue bench $(DATA)
+
+test: lint ## lint, then all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove the environment, the demo and the caches
+	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

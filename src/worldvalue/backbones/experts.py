@@ -1,0 +1,108 @@
+"""The small streams beside the video: a few noised scalars or vectors as tokens, joined to the video layer by layer.
+
+An expert has as many layers and the same joint-attention shape (heads x head width) as the video transformer, but
+a width of its own (WVM appendix A: width 512 beside 3072).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.embeddings import (
+    PixArtAlphaTextProjection,
+    TimestepEmbedding,
+    Timesteps,
+    get_1d_rotary_pos_embed,
+)
+from diffusers.models.normalization import FP32LayerNorm
+from torch import Tensor, nn
+
+from worldvalue.backbones.joint_attention import KeysValues, StreamBlock
+from worldvalue.backbones.video_dit import TIMESTEPS
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """Shape of a small stream.
+
+    Attributes:
+        width, ffn_width: of the stream itself.
+        cross_heads, cross_head_dim: of its text cross-attention.
+        layers, heads, head_dim: as in the video transformer it is joined to.
+        text_dim: width of the text encoder's states.
+        freq_dim: sinusoids of the noise level.
+    """
+
+    width: int
+    ffn_width: int
+    cross_heads: int
+    cross_head_dim: int
+    layers: int
+    heads: int
+    head_dim: int
+    text_dim: int
+    freq_dim: int = 256
+
+
+class Expert(nn.Module):
+    """A stream of N tokens, each a noised vector with a noise level of its own.
+
+    Args:
+        config: shape of the stream.
+        dim: numbers in a token, in and out (1 for a value).
+    """
+
+    def __init__(self, config: ExpertConfig, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.proj_in = nn.Linear(dim, config.width)
+        self.timesteps_proj = Timesteps(config.freq_dim, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedder = TimestepEmbedding(config.freq_dim, config.width)
+        self.time_proj = nn.Linear(config.width, 6 * config.width)
+        self.text_embedder = PixArtAlphaTextProjection(config.text_dim, config.width, act_fn="gelu_tanh")
+        self.blocks = nn.ModuleList(
+            StreamBlock(
+                config.width,
+                config.ffn_width,
+                config.heads,
+                config.head_dim,
+                config.cross_heads,
+                config.cross_head_dim,
+            )
+            for _ in range(config.layers)
+        )
+        self.norm_out = FP32LayerNorm(config.width, elementwise_affine=False)
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
+        self.proj_out = nn.Linear(config.width, dim)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def embed_text(self, text: Tensor) -> Tensor:
+        """Text encoder states ``(B, L, text_dim)`` in the stream's width ``(B, L, D)``."""
+        return self.text_embedder(text)
+
+    def forward(self, x: Tensor, sigma: Tensor, text: Tensor, context: Sequence[KeysValues]) -> Tensor:
+        """Velocity ``(B, N, dim)`` of the tokens.
+
+        Args:
+            x: ``(B, N, dim)`` noised tokens.
+            sigma: ``(B, N)`` noise level of each token, in [0, 1]; 0 marks a clean one.
+            text: ``(B, L, D)`` from ``embed_text``.
+            context: per layer, keys and values of the tokens of other streams that may be seen.
+        """
+        hidden = self.proj_in(x)
+        frequencies = self.timesteps_proj(sigma.float().flatten() * TIMESTEPS).unflatten(0, sigma.shape)
+        time = self.time_embedder(frequencies.to(hidden.dtype))
+        modulation = self.time_proj(nn.functional.silu(time)).unflatten(2, (6, -1))
+        rotary = self._rotary(x.shape[1], x.device)
+        for block, seen in zip(self.blocks, context, strict=True):
+            hidden, _ = block(hidden, modulation, text, rotary, seen)
+        shift, scale = (self.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)).unbind(2)
+        return self.proj_out((self.norm_out(hidden) * (1 + scale) + shift).to(hidden.dtype))
+
+    def _rotary(self, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        positions = torch.arange(tokens, device=device)
+        cos, sin = get_1d_rotary_pos_embed(self.config.head_dim, positions, use_real=True)
+        return cos[None, :, None], sin[None, :, None]

@@ -1,0 +1,120 @@
+"""One transformer block for every stream, joined by attention over handed-on keys and values.
+
+A stream (video, value, action) runs by itself and hands out its keys and values layer by layer; another stream
+reads them as ``context``. Who may see whom is thus written by who is handed what: no two-dimensional mask. WVM
+calls this Mixture-of-Transformers self-attention with an asymmetric mask (section 3.2, appendix A).
+
+The block's submodules are named as in diffusers' ``WanTransformerBlock``, so Wan weights load without a key map.
+
+Axes: B batch, N tokens, M context tokens, L text tokens, D width of the stream, H heads, E width of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import FeedForward
+from diffusers.models.normalization import FP32LayerNorm
+from diffusers.models.transformers.transformer_wan import WanAttention
+from torch import Tensor, nn
+
+KeysValues = tuple[Tensor, Tensor]
+"""Keys (after norm and rotary embedding) and values of one layer, each ``(B, N, H, E)``."""
+
+Rotary = tuple[Tensor, Tensor]
+"""Cosines and sines ``(1, N, 1, E)``, each angle twice in a row, as diffusers' ``WanRotaryPosEmbed`` gives them."""
+
+
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
+    """Rotary position embedding on ``(B, N, H, E)``: pairs of neighbouring channels turn by their angle."""
+    cos, sin = (table.to(x.dtype) for table in rotary)
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((-odd, even), dim=-1).flatten(-2)
+    return x * cos + turned * sin
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention ``(B, N, H, E)`` over ``(B, M, H, E)``; heads merged: ``(B, N, H * E)``."""
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+
+def rms_norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """``norm(x)`` with the weight in x's type: under autocast torch has no fused kernel for mixed types."""
+    return F.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.eps)
+
+
+class StreamBlock(nn.Module):
+    """Self-attention joined with a context, text cross-attention and feed-forward, modulated by the noise level.
+
+    Args:
+        width: D, the stream's own width; q, k, v are projected to ``heads * head_dim`` and back.
+        ffn_width: inner width of the feed-forward part.
+        heads, head_dim: shape of the joint attention, the same for every stream that is joined.
+        cross_heads, cross_head_dim: shape of the text cross-attention.
+        eps: of all norms.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        ffn_width: int,
+        heads: int,
+        head_dim: int,
+        cross_heads: int,
+        cross_head_dim: int,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.norm1 = FP32LayerNorm(width, eps, elementwise_affine=False)
+        self.attn1 = WanAttention(width, heads, head_dim, eps=eps)
+        self.norm2 = FP32LayerNorm(width, eps, elementwise_affine=True)
+        self.attn2 = WanAttention(width, cross_heads, cross_head_dim, eps=eps, cross_attention_dim_head=cross_head_dim)
+        self.norm3 = FP32LayerNorm(width, eps, elementwise_affine=False)
+        self.ffn = FeedForward(width, inner_dim=ffn_width, activation_fn="gelu-approximate")
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        modulation: Tensor,
+        text: Tensor,
+        rotary: Rotary,
+        context: KeysValues | None = None,
+    ) -> tuple[Tensor, KeysValues]:
+        """Hidden states ``(B, N, D)`` after the block, and this layer's own keys and values.
+
+        Args:
+            hidden: ``(B, N, D)``.
+            modulation: ``(B, 1 or N, 6, D)`` shift, scale and gate of both halves, from the noise level.
+            text: ``(B, L, D)``.
+            rotary: positions of the N tokens.
+            context: keys and values ``(B, M, H, E)`` that the tokens see besides their own; None for none.
+        """
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
+            (self.scale_shift_table + modulation).to(hidden.dtype).unbind(-2)
+        )
+        normed = self.norm1(hidden) * (1 + scale) + shift
+        attended, own = self._self_attention(normed, rotary, context)
+        hidden = hidden + attended * gate
+        hidden = hidden + self._cross_attention(self.norm2(hidden), text)
+        normed = self.norm3(hidden) * (1 + ffn_scale) + ffn_shift
+        return hidden + self.ffn(normed) * ffn_gate, own
+
+    def _self_attention(self, x: Tensor, rotary: Rotary, context: KeysValues | None) -> tuple[Tensor, KeysValues]:
+        attn = self.attn1
+        query = rms_norm(attn.norm_q, attn.to_q(x)).unflatten(2, (attn.heads, -1))
+        key = rms_norm(attn.norm_k, attn.to_k(x)).unflatten(2, (attn.heads, -1))
+        value = attn.to_v(x).unflatten(2, (attn.heads, -1))
+        query, key = rotate(query, rotary), rotate(key, rotary)
+        own = (key, value)
+        if context is not None:
+            key, value = (torch.cat((seen.to(mine.dtype), mine), 1) for seen, mine in zip(context, own, strict=True))
+        return attn.to_out[0](attend(query, key, value)), own
+
+    def _cross_attention(self, x: Tensor, text: Tensor) -> Tensor:
+        attn = self.attn2
+        query = rms_norm(attn.norm_q, attn.to_q(x)).unflatten(2, (attn.heads, -1))
+        key = rms_norm(attn.norm_k, attn.to_k(text)).unflatten(2, (attn.heads, -1))
+        value = attn.to_v(text).unflatten(2, (attn.heads, -1))
+        return attn.to_out[0](attend(query, key, value))

@@ -1,0 +1,72 @@
+"""Instruction -> text encoder states, computed once per distinct instruction.
+
+The encoder is transformers' UMT5 at every size. With a pretrained one comes its tokenizer; the tiny one reads
+bytes (ByT5's tokenizer needs no files) and is trained together with the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase, UMT5Config, UMT5EncoderModel
+
+
+class TextEncoder(nn.Module):
+    """UMT5 encoder with its tokenizer; padding states are zero, as Wan's pipelines feed them.
+
+    Args:
+        config: keys of ``transformers.UMT5Config``.
+        max_length: tokens of an instruction; longer ones are cut.
+        pool: so many neighbouring states become their mean; 4 bytes make about one subword.
+        tokenizer: bytes (ByT5) when None.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        max_length: int,
+        pool: int = 1,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = UMT5EncoderModel(UMT5Config(**config))
+        self.max_length = max_length
+        self.pool = pool
+        self.tokenizer = tokenizer if tokenizer is not None else ByT5Tokenizer()
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, max_length: int, dtype: torch.dtype) -> TextEncoder:
+        """Encoder and tokenizer from ``text_encoder/`` and ``tokenizer/`` of a folder in diffusers layout."""
+        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=dtype)
+        with torch.device("meta"):
+            made = cls(encoder.config.to_diff_dict(), max_length, tokenizer=tokenizer)
+        made.encoder = encoder
+        return made
+
+    @property
+    def dim(self) -> int:
+        """Width of the states."""
+        return self.encoder.config.d_model
+
+    def tokenize(self, instructions: Sequence[str]) -> Tensor:
+        """Token ids ``(B, max_length)`` int64, padded with the tokenizer's padding id."""
+        return self.tokenizer(
+            list(instructions),
+            padding="max_length",
+            truncation=True,
+            max_length=self.max_length,
+            return_tensors="pt",
+        ).input_ids
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """States ``(B, max_length / pool, dim)`` of token ids ``(B, max_length)``; equal rows are encoded once."""
+        distinct, where = tokens.unique(dim=0, return_inverse=True)
+        mask = distinct != self.tokenizer.pad_token_id
+        states = self.encoder(input_ids=distinct, attention_mask=mask.long()).last_hidden_state
+        states = states * mask.unsqueeze(-1).to(states.dtype)
+        return states.unflatten(1, (-1, self.pool)).mean(2)[where]

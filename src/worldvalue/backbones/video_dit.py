@@ -1,0 +1,99 @@
+"""The video transformer: diffusers' Wan, with keys and values handed out and in at every layer.
+
+``VideoDiT`` is a ``WanTransformer3DModel``: same configuration, same parameter names, same files. Each call runs
+one group of latent frames that shares a noise level; a token's noise level is that of its group. Frames that may
+see earlier ones get the earlier call's keys and values as context.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor, nn
+
+from worldvalue.backbones.joint_attention import KeysValues, Rotary, StreamBlock
+
+TIMESTEPS = 1000.0
+"""Wan's transformer counts noise levels from 0 to 1000."""
+
+
+class VideoOutput(NamedTuple):
+    """Velocity ``(B, C, T, H, W)`` of the latents, and keys and values of every layer."""
+
+    velocity: Tensor
+    keys_values: list[KeysValues]
+
+
+class VideoDiT(WanTransformer3DModel):
+    """Wan's video transformer whose layers also hand out keys and values.
+
+    Built and loaded like the diffusers class: ``VideoDiT(**config)``, ``VideoDiT.from_pretrained(folder)``.
+    """
+
+    # diffusers reads the configuration's keys off this signature, which `wraps` keeps.
+    @functools.wraps(WanTransformer3DModel.__init__)  # type: ignore[misc]
+    def __init__(self, *args: object, **config: object) -> None:
+        super().__init__(*args, **config)
+        heads, head_dim = self.config.num_attention_heads, self.config.attention_head_dim
+        width = heads * head_dim
+        if not self.config.cross_attn_norm or self.config.added_kv_proj_dim is not None:
+            raise ValueError("VideoDiT needs a Wan text-to-video configuration (cross_attn_norm, no image branch).")
+        self.blocks = nn.ModuleList(
+            StreamBlock(width, self.config.ffn_dim, heads, head_dim, heads, head_dim, self.config.eps)
+            for _ in range(self.config.num_layers)
+        )
+
+    def embed_text(self, text: Tensor) -> Tensor:
+        """Text encoder states ``(B, L, text_dim)`` in the transformer's width ``(B, L, D)``."""
+        return self.condition_embedder.text_embedder(text)
+
+    def forward(
+        self,
+        latents: Tensor,
+        sigma: Tensor,
+        text: Tensor,
+        first_frame: int = 0,
+        context: Sequence[KeysValues] | None = None,
+    ) -> VideoOutput:
+        """Velocity of latents that share a noise level, and each layer's keys and values.
+
+        Args:
+            latents: ``(B, C, T, H, W)``.
+            sigma: ``(B,)`` noise level of all these latents, in [0, 1].
+            text: ``(B, L, D)`` from ``embed_text``.
+            first_frame: position in time of the first latent frame.
+            context: per layer, keys and values that these latents see besides themselves.
+        """
+        rotary = self._rotary(latents, first_frame)
+        hidden = self.patch_embedding(latents).flatten(2).transpose(1, 2)
+        time, modulation = self._embed_sigma(sigma, hidden.dtype)
+        keys_values = []
+        for layer, block in enumerate(self.blocks):
+            seen = context[layer] if context is not None else None
+            hidden, own = block(hidden, modulation, text, rotary, seen)
+            keys_values.append(own)
+        return VideoOutput(self._unpatchify(hidden, time, latents.shape), keys_values)
+
+    def _rotary(self, latents: Tensor, first_frame: int) -> Rotary:
+        frames = first_frame + latents.shape[2]
+        cos, sin = self.rope(latents.new_empty(1, 1, frames, *latents.shape[3:]))
+        tokens = cos.shape[1] // frames
+        return cos[:, first_frame * tokens :], sin[:, first_frame * tokens :]
+
+    def _embed_sigma(self, sigma: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        embedder = self.condition_embedder
+        time = embedder.time_embedder(embedder.timesteps_proj(sigma.float() * TIMESTEPS).to(dtype))
+        modulation = embedder.time_proj(embedder.act_fn(time)).unflatten(1, (6, -1))
+        return time.unsqueeze(1), modulation.unsqueeze(1)
+
+    def _unpatchify(self, hidden: Tensor, time: Tensor, shape: torch.Size) -> Tensor:
+        batch, _, frames, height, width = shape
+        p_t, p_h, p_w = self.config.patch_size
+        shift, scale = (self.scale_shift_table + time).unsqueeze(1).unbind(2)
+        patches = self.proj_out(self.norm_out(hidden) * (1 + scale) + shift)
+        patches = patches.view(batch, frames // p_t, height // p_h, width // p_w, p_t, p_h, p_w, -1)
+        return patches.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(batch, -1, frames, height, width)

@@ -1,0 +1,1 @@
+"""How good a value model is: metrics, the benchmark suite, its controls and tables."""

@@ -1,0 +1,167 @@
+"""Value curves of labelled episodes -> the figures of Suboptimal-Value-Bench (WVM section 4, tables 1-3)."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldvalue.benchmark.metrics import (
+    Summary,
+    auroc,
+    coverage,
+    hesitation_rmse,
+    retry_voc,
+    segment_at,
+    summarize,
+    voc,
+)
+from worldvalue.data.value_targets import from_labels
+from worldvalue.types import DataError, Episode, EpisodeSource, Labels, Mode, ValueCurve
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled episode at the ``S`` frames that the model looked at.
+
+    Attributes:
+        pred, low, high: ``(S,)`` mean value and its 10 and 90 % quantiles.
+        truth: ``(S,)`` ground-truth value.
+        m, n: first and last position of the suboptimal segment, inclusive; 0 and ``S - 1`` without one.
+    """
+
+    pred: FloatArray
+    low: FloatArray
+    high: FloatArray
+    truth: FloatArray
+    m: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of the table: what it is called, where it applies, and how it is computed.
+
+    Attributes:
+        name: key in the result.
+        title: heading in the table; the arrow says which way is better.
+        mode: the episodes it is for; None for all with a ground truth.
+        of: the figure of one case; ``nan`` where ill-defined, which then counts as 0.
+        published: WVM on the RoboSuite part of the authors' own data; None when not reported.
+    """
+
+    name: str
+    title: str
+    mode: Mode | None
+    of: Callable[[Case], float]
+    published: float | None = None
+
+
+METRICS = (
+    Metric("expert_voc", "Expert-VOC ↑", "expert", lambda c: voc(c.pred), 0.99),
+    Metric(
+        "hesitation_rmse",
+        "Hesitation-RMSE ↓",
+        "hesitation",
+        lambda c: hesitation_rmse(c.pred, c.truth, c.m, c.n),
+        0.04,
+    ),
+    Metric("retry_voc", "Retry-VOC ↑", "retry", lambda c: retry_voc(c.pred, c.truth, c.m, c.n), 0.75),
+    Metric("band_coverage", "10-90 % band covers", None, lambda c: coverage(c.truth, c.low, c.high)),
+)
+
+
+def evaluate(source: EpisodeSource, curves: Iterable[ValueCurve | DataError]) -> dict[str, Any]:
+    """Figures per metric and task, ready for JSON.
+
+    Args:
+        source: the labelled dataset.
+        curves: one for each of its episodes, in order; the error of an episode that could not be scored.
+
+    Returns:
+        ``metrics``: name -> ``mean`` over tasks, ``trajectories``, ``ill_defined``, and the same per task
+        under ``tasks``; ``success_auroc``: how well the final value tells success from failure; ``left_out``:
+        the episodes that no metric counts, each with the reason. None stands for a missing figure.
+
+    Raises:
+        DataError: no episode of the dataset could be measured.
+    """
+    values: dict[str, dict[str, list[float]]] = {metric.name: defaultdict(list) for metric in METRICS}
+    outcomes: list[tuple[float, bool]] = []
+    left_out: list[dict[str, str]] = []
+    for episode, labels, curve in _labelled(source, curves, left_out):
+        if labels.success is not None:
+            outcomes.append((float(curve.mean[-1]), labels.success))
+        if labels.mode == "failure":  # the paper defines no value curve for it
+            continue
+        try:
+            case = _case(labels, curve)
+        except ValueError as error:
+            left_out.append({"episode": episode.name, "reason": str(error)})
+            continue
+        for metric in METRICS:
+            if metric.mode in (None, labels.mode):
+                values[metric.name][labels.task or episode.instruction].append(metric.of(case))
+    if len(left_out) == len(source):
+        why = f" ({left_out[0]['reason']})" if left_out else ""
+        raise DataError(f"{source.path} has no episode to measure{why}; give labels.jsonl with modes, m and n.")
+    return {
+        "metrics": {name: _tell(*summarize(per_task)) for name, per_task in values.items()},
+        "success_auroc": _number(auroc(*zip(*outcomes, strict=True))) if outcomes else None,
+        "left_out": left_out,
+    }
+
+
+def _labelled(
+    source: EpisodeSource, curves: Iterable[ValueCurve | DataError], left_out: list[dict[str, str]]
+) -> Iterator[tuple[Episode, Labels, ValueCurve]]:
+    """Episodes with labels and a curve; the others go to ``left_out``."""
+    for index, curve in zip(range(len(source)), curves, strict=True):
+        name = f"episode {index}"
+        try:
+            episode = source[index]
+            name = episode.name
+            if isinstance(curve, DataError):
+                raise curve
+            if episode.labels is None:
+                raise DataError("It has no labels; add it to labels.jsonl.")
+        except DataError as error:
+            left_out.append({"episode": name, "reason": str(error)})
+        else:
+            yield episode, episode.labels, curve
+
+
+def _case(labels: Labels, curve: ValueCurve) -> Case:
+    """Raises ValueError when the labels have no ground truth, or no scored frame lies in the segment."""
+    truth = from_labels(labels)
+    seen = curve.scored
+    segment: tuple[int, int] | None = (0, len(seen) - 1)
+    if labels.m is not None and labels.n is not None:
+        segment = segment_at(seen, labels.m, labels.n)
+    if segment is None:
+        raise ValueError(f"No scored frame lies in its segment, frames {labels.m} to {labels.n}.")
+    return Case(curve.mean[seen], curve.q10[seen], curve.q90[seen], truth[seen], *segment)
+
+
+def _tell(overall: Summary, tasks: dict[str, Summary]) -> dict[str, Any]:
+    return {**_figures(overall), "tasks": {task: _figures(tasks[task]) for task in sorted(tasks)}}
+
+
+def _figures(summary: Summary) -> dict[str, Any]:
+    return {
+        "mean": _number(summary.mean),
+        "trajectories": summary.trajectories,
+        "ill_defined": summary.ill_defined,
+    }
+
+
+def _number(figure: float) -> float | None:
+    """JSON has no ``nan``."""
+    return None if math.isnan(figure) else figure

@@ -1,0 +1,224 @@
+"""The commands. Thin: each reads its options, calls one function of ours, and prints what came out.
+
+Heavy libraries are imported inside the commands, so that ``worldvalue --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worldvalue import __version__
+from worldvalue.types import DataError
+
+if TYPE_CHECKING:
+    from worldvalue.recipes import Recipe
+    from worldvalue.types import Mode
+
+app = typer.Typer(
+    name="worldvalue",
+    help="Value models of robot manipulation: score episodes, collect simulated ones, train.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_state = {"debug": False}
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    debug: Annotated[bool, typer.Option(help="Show the full traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    _state["debug"] = debug
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def bench(
+    data: Annotated[Path, typer.Argument(help="Labelled episodes: a dataset with labels.jsonl.")],
+    model: Annotated[str, typer.Option(help="Name of a shipped model, or a checkpoint folder.")] = "tiny",
+    out: Annotated[Path | None, typer.Option(help="Also write the figures to this JSON file.")] = None,
+) -> None:
+    """Measure a model on labelled episodes; print the table with the paper's figures beside it."""
+    from dataclasses import asdict
+    from functools import partial
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from worldvalue.benchmark.suite import STILL_EPISODES, run_suite, to_markdown, write_result
+    from worldvalue.data import open_episodes
+    from worldvalue.models import load_model
+    from worldvalue.scoring.sliding_windows import ScoreSettings, score_group
+
+    source = open_episodes(data)
+    settings = ScoreSettings()
+    score = partial(score_group, load_model(model), settings=settings)
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("Scoring", total=len(source) + STILL_EPISODES)
+        figures = run_suite(source, score, settings.group, partial(progress.advance, task))
+    typer.echo(to_markdown(figures))
+    if out:
+        write_result(out, {"dataset": data.name, "model": model, "settings": asdict(settings), **figures})
+
+
+@app.command()
+def score(
+    path: Annotated[Path, typer.Argument(help="A LeRobot dataset, a folder of videos, or a single video.")],
+    model: Annotated[str, typer.Option(help="Name of a shipped model, or a checkpoint folder.")] = "tiny",
+    instruction: Annotated[str | None, typer.Option(help="The task in words, where the data has none.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; NAME.worldvalue by default.")] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Put the values into the root of a LeRobot dataset.")
+    ] = False,
+    sarm_name: Annotated[
+        bool, typer.Option("--sarm-name", help="Call the values sarm_progress.parquet, as LeRobot looks for.")
+    ] = False,
+    camera: Annotated[list[str] | None, typer.Option(help="View to score; several are tiled.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.01, help="Frames a second to look at; the model's own by default.")
+    ] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Frames between windows; 1 is full overlap.")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Noise samples, for the uncertainty.")] = 8,
+    png: Annotated[bool, typer.Option("--png", help="Also a picture of each episode.")] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also each video with its curve below.")] = False,
+) -> None:
+    """Give every frame a value; write them, a table and a report. Start again to continue a stopped run."""
+    from dataclasses import asdict
+    from functools import partial
+
+    from rich.console import Console
+
+    from worldvalue.data import open_episodes
+    from worldvalue.models import load_model
+    from worldvalue.scoring.console import print_outcome
+    from worldvalue.scoring.dataset import Request, score_dataset
+    from worldvalue.scoring.shards import weights_identity
+    from worldvalue.scoring.sliding_windows import ScoreSettings, score_group
+
+    source = open_episodes(path, instruction)
+    cameras = tuple(camera) if camera else None
+    settings = ScoreSettings(rate=rate, stride=stride, draws=draws, cameras=cameras)
+    network = load_model(model)
+    resolved = path.resolve()
+    request = Request(
+        out=out or Path(f"{resolved.stem if resolved.is_file() else resolved.name}.worldvalue"),
+        model=model,
+        settings=f"{rate or network.config.rate:g} frames a second, stride {stride}, {draws} noise draws",
+        cameras=cameras,
+        in_place=in_place,
+        sarm_name=sarm_name,
+        pictures=png,
+        overlays=overlay,
+    )
+    identity = {
+        "model": [weights_identity(network), repr(network.config)],
+        "settings": asdict(settings),
+        "instruction": instruction,
+    }
+    scorer = partial(score_group, network, settings=settings)
+    outcome = score_dataset(source, scorer, settings.group, identity, request, Console(stderr=True))
+    print_outcome(outcome, request.report, Console())
+    if outcome.failures:
+        raise typer.Exit(1)
+
+
+collect_app = typer.Typer(help="Collect simulated episodes.", no_args_is_help=True)
+app.add_typer(collect_app, name="collect")
+
+
+@collect_app.callback()
+def _collect() -> None:
+    """Keeps the simulator's name a command of its own."""
+
+
+@collect_app.command()
+def robosuite(
+    out: Annotated[Path, typer.Argument(help="Folder of the dataset to write.")],
+    tasks: Annotated[str, typer.Option(help="Tasks, separated by commas.")] = "lift,stack,bread,can,cereal,milk",
+    expert: Annotated[int, typer.Option(min=0, help="Expert episodes of each task.")] = 10,
+    hesitation: Annotated[int, typer.Option(min=0, help="Episodes of each task with a hesitation.")] = 0,
+    retry: Annotated[int, typer.Option(min=0, help="Episodes of each task with a retry.")] = 0,
+    failure: Annotated[int, typer.Option(min=0, help="Failed episodes of each task.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same episodes.")] = 0,
+    size: Annotated[int, typer.Option(min=16, help="Width and height of the pictures; even.")] = 128,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default.")] = None,
+) -> None:
+    """Collect episodes of robosuite tasks; the same command again continues a stopped collection."""
+    from worldvalue.simulation.collect import collect
+
+    counts: dict[Mode, int] = {"expert": expert, "hesitation": hesitation, "retry": retry, "failure": failure}
+    collected = collect(out, counts, tasks.split(","), seed, size, workers)
+    typer.echo(f"{out} is {'written' if collected else 'complete already'}.")
+
+
+train = typer.Typer(help="Train models from recipes.", no_args_is_help=True)
+app.add_typer(train, name="train")
+
+_Data = Annotated[
+    Path, typer.Option(help="Episodes to learn from: anything 'score' reads, with labels.jsonl or expert.")
+]
+_Out = Annotated[Path, typer.Option(help="Folder of the run: checkpoints, log, result.")]
+_RecipeName = Annotated[str, typer.Option(help="Name of a recipe in recipes.py.")]
+_Override = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting of the recipe, e.g. training.steps=100.")
+]
+_Resume = Annotated[bool, typer.Option(help="Go on from the newest checkpoint in --out.")]
+
+
+def _recipe(name: str, settings: list[str] | None) -> Recipe:
+    from worldvalue.recipes import RECIPES, override
+
+    if name not in RECIPES:
+        raise DataError(f"There is no recipe '{name}'; choose from: {', '.join(RECIPES)}.")
+    return override(RECIPES[name](), settings or [])
+
+
+@train.command("vae")
+def train_vae(
+    data: _Data, out: _Out, recipe: _RecipeName = "tiny", settings: _Override = None, resume: _Resume = False
+) -> None:
+    """Train the autoencoder of frames that the value model stands on."""
+    from worldvalue.data import open_episodes
+    from worldvalue.runs import train_autoencoder
+
+    typer.echo(f"autoencoder: {train_autoencoder(_recipe(recipe, settings), open_episodes(data), out, resume)}")
+
+
+@train.command("wvm")
+def train_wvm(
+    data: _Data,
+    out: _Out,
+    recipe: _RecipeName = "tiny",
+    vae: Annotated[Path | None, typer.Option(help="Folder of a trained autoencoder ('train vae').")] = None,
+    pretrained: Annotated[Path | None, typer.Option(help="Folder of a Wan model in diffusers layout.")] = None,
+    settings: _Override = None,
+    resume: _Resume = False,
+) -> None:
+    """Train a World Value Model; the result is a checkpoint folder for 'score --model'."""
+    from worldvalue.data import open_episodes
+    from worldvalue.runs import train_value_model
+
+    chosen = _recipe(recipe, settings)
+    typer.echo(f"model: {train_value_model(chosen, open_episodes(data), out, vae, pretrained, resume)}")
+
+
+def main() -> None:
+    """Run the command line; bad input becomes one sentence and exit code 2."""
+    try:
+        app()
+    except (DataError, FileNotFoundError) as error:
+        if _state["debug"]:
+            raise
+        typer.echo(f"worldvalue: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What training does to windows besides cutting them out: rewind, plateau, prefix randomization (WVM section 3.3).
+
+Pure NumPy on frame indices and values. A window is altered by altering which frames it shows; the values are read
+off afterwards, so they always follow the frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ratios of WVM's Table A.1.
+
+    Attributes:
+        rewind: share of windows that are altered.
+        plateau: share of those that become one repeated frame; the rest run backwards.
+        random_prefix: share of windows whose prefix value is replaced by U[0, 1].
+    """
+
+    rewind: float = 0.5
+    plateau: float = 0.1
+    random_prefix: float = 0.5
+
+
+def rewind(indices: NDArray[np.int64], settings: Augmentation, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Frame indices ``(n,)`` of a window: as they are, backwards, or one of them repeated."""
+    if rng.random() >= settings.rewind:
+        return indices
+    if rng.random() < settings.plateau:
+        return np.full_like(indices, rng.choice(indices))
+    return indices[::-1].copy()
+
+
+def randomize_prefix(
+    values: NDArray[np.float32], settings: Augmentation, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Values ``(1 + h,)`` of a window, the first one replaced by U[0, 1] in a share of the cases."""
+    if rng.random() >= settings.random_prefix:
+        return values
+    return np.concatenate(([rng.random()], values[1:])).astype(np.float32)

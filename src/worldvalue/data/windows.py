@@ -1,0 +1,112 @@
+"""Episodes -> windows ``[1 prefix | h current | h future]`` -> training samples (WVM section 3.2).
+
+Every sample is a pure function of (seed, number): a run that stops and resumes at sample number k sees exactly
+what an unbroken run sees, and several processes share the work by sharing the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from worldvalue.data.augment import Augmentation, randomize_prefix, rewind
+
+
+class FrameItems(Protocol):
+    """What the autoencoder made of each frame of one episode, or the frames themselves."""
+
+    def read(self, indices: NDArray[np.int64]) -> Tensor:
+        """Items ``(len(indices), ...)`` in the order asked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingEpisode:
+    """What training needs of one episode.
+
+    Attributes:
+        timestamps: ``(T,)`` seconds since the first frame.
+        values: ``(T,)`` target value of every frame, in [0, 1].
+        instruction: the task in words.
+        items: the frames, encoded as far as they can be one by one.
+    """
+
+    timestamps: NDArray[np.float64]
+    values: NDArray[np.float64]
+    instruction: str
+    items: FrameItems
+
+
+def scoring_starts(frames: int, chunk: int, stride: int) -> NDArray[np.int64]:
+    """Positions of the prefix frame for windows that cover frames ``0 .. frames - 1``, the last one flush right.
+
+    The first prefix is frame -1: the first frame seen once more. Shorter videos than a chunk get one window.
+    """
+    last = max(frames - 1 - chunk, -1)
+    return np.append(np.arange(-1, last, stride), last)
+
+
+def nearest(timestamps: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Index of the frame nearest to each time; times outside the episode give its first or last frame."""
+    middles = (timestamps[1:] + timestamps[:-1]) / 2
+    return np.searchsorted(middles, times)
+
+
+class WindowDataset(Dataset):
+    """Random training windows of a list of episodes.
+
+    Args:
+        episodes: windows are drawn uniformly in time over all of them.
+        rate: frames per second inside a window.
+        chunk: h.
+        augmentation: rewind and prefix ratios.
+        seed: of all draws.
+        samples: length of the dataset: samples of the whole run.
+    """
+
+    def __init__(
+        self,
+        episodes: Sequence[TrainingEpisode],
+        rate: float,
+        chunk: int,
+        augmentation: Augmentation,
+        seed: int,
+        samples: int,
+    ) -> None:
+        self.episodes = episodes
+        self.rate = rate
+        self.chunk = chunk
+        self.augmentation = augmentation
+        self.seed = seed
+        self.samples = samples
+        seconds = np.array([episode.timestamps[-1] for episode in episodes])
+        self._share = np.cumsum(seconds) / seconds.sum()
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, number: int) -> dict[str, object]:
+        """Sample: ``items`` ``(2h + 1, ...)``, ``values`` ``(1 + h,)`` and the ``instruction``."""
+        rng = np.random.default_rng((self.seed, number))
+        episode = self.episodes[int(np.searchsorted(self._share, rng.random()))]
+        indices = rewind(self._draw_window(episode, rng), self.augmentation, rng)
+        values = episode.values[indices[: 1 + self.chunk]].astype(np.float32)
+        return {
+            "items": episode.items.read(indices),
+            "values": torch.from_numpy(randomize_prefix(values, self.augmentation, rng)),
+            "instruction": episode.instruction,
+        }
+
+    def _draw_window(self, episode: TrainingEpisode, rng: np.random.Generator) -> NDArray[np.int64]:
+        """A window whose current frames lie in the episode; the prefix may come one tick before it, as in scoring."""
+        last = max(episode.timestamps[-1] - self.chunk / self.rate, 0.0)
+        start = rng.uniform(-1.0 / self.rate, last)
+        times = start + np.arange(2 * self.chunk + 1) / self.rate
+        return nearest(episode.timestamps, times)

@@ -1,0 +1,180 @@
+"""A model with all that turns pictures into its values, and the folder it is kept in.
+
+A checkpoint folder holds ``config.json`` and ``model.safetensors`` (bf16), nothing else that scoring needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from worldvalue.backbones.experts import Expert, ExpertConfig
+from worldvalue.backbones.text import TextEncoder
+from worldvalue.backbones.video_dit import VideoDiT
+from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, WanVAE, pictures_to_float
+from worldvalue.data.files import replacing
+from worldvalue.data.pictures import PictureSettings, picture
+from worldvalue.models.wvm import WVM, WVMConfig
+from worldvalue.types import Batch, DataError, Episode
+
+SHIPPED = Path(__file__).parent / "shipped"
+AUTOENCODERS: Mapping[str, type[FrameVAE] | type[WanVAE]] = {"AutoencoderKL": FrameVAE, "AutoencoderKLWan": WanVAE}
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """Everything that makes an estimator.
+
+    Attributes:
+        model: the value model's own configuration.
+        vae_class: diffusers class of the autoencoder: ``AutoencoderKL`` (frames alone) or ``AutoencoderKLWan``.
+        vae: its keys.
+        picture: cameras, layout and size of the pictures.
+        rate: frames per second that the model looks at.
+        text_folder: where ``text_encoder/`` and ``tokenizer/`` lie, for a model without a text encoder of its own.
+    """
+
+    model: WVMConfig
+    vae_class: str
+    vae: Mapping[str, Any]
+    picture: PictureSettings
+    rate: float = 2.0
+    text_folder: str | None = None
+
+
+class Estimator(nn.Module):
+    """Frozen autoencoder, value model, picture settings and frame rate, together."""
+
+    def __init__(self, config: EstimatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vae: VideoVAE = AUTOENCODERS[config.vae_class](config.vae)
+        self.vae.requires_grad_(False)
+        self.model = WVM(config.model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The model's losses of a batch of windows.
+
+        Args:
+            batch: ``items`` ``(B, 2h + 1, ...)`` (``VideoVAE.per_frame``), ``values`` ``(B, 1 + h)`` and ``tokens`` or
+                ``text``, as the model reads them.
+        """
+        with torch.no_grad():
+            latents = self.vae.per_window(batch["items"])
+        return self.model({**batch, "latents": latents})
+
+    def items(self, episode: Episode, indices: NDArray[np.int64], cameras: Sequence[str] | None = None) -> Tensor:
+        """What the autoencoder makes of single frames of an episode ``(n, ...)`` float32 (``VideoVAE.per_frame``)."""
+        frames = torch.from_numpy(picture(episode, indices, self.config.picture, cameras))
+        parts = frames.split(64)
+        return torch.cat([self.vae.per_frame(pictures_to_float(part.to(self.device))).float() for part in parts])
+
+    @torch.no_grad()
+    def text_states(self, instructions: Sequence[str]) -> dict[str, Tensor]:
+        """States ``(L, text_dim)`` of each distinct instruction."""
+        distinct = sorted(set(instructions))
+        if not distinct:
+            return {}
+        encoder = self.model.text or self._pretrained_text_encoder()
+        return dict(zip(distinct, encoder(encoder.tokenize(distinct).to(self.device)), strict=True))
+
+    def _pretrained_text_encoder(self) -> TextEncoder:
+        """Loaded for one use: it is larger than the model and is needed once per instruction."""
+        if self.config.text_folder is None:
+            raise DataError("The model has no text encoder; give the folder that holds text_encoder and tokenizer.")
+        folder = Path(self.config.text_folder)
+        return TextEncoder.from_pretrained(folder, self.config.model.text_length, torch.bfloat16).to(self.device)
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint folder; the weights as bf16."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in self.state_dict().items()}
+        with replacing(folder / "model.safetensors") as partial:
+            save_file(state, partial)
+        with replacing(folder / "config.json") as partial:
+            partial.write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(name_or_folder: str | Path) -> Estimator:
+    """A shipped model by its name (``"tiny"``), or the one in a checkpoint folder, on the CPU in float32.
+
+    Raises:
+        DataError: no such model; or its files do not fit together.
+    """
+    folder = SHIPPED / str(name_or_folder)
+    if not (folder / "config.json").is_file():
+        folder = Path(name_or_folder)
+    if not (folder / "config.json").is_file():
+        shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())) or "none"
+        raise DataError(
+            f"{name_or_folder} is neither a shipped model ({shipped}) nor a folder with config.json and "
+            "model.safetensors."
+        )
+    try:
+        config = _config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        estimator = Estimator(config)
+        estimator.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{folder} holds no usable checkpoint: {_first_line(error)}; train or copy it again."
+        ) from error
+    return estimator.eval()
+
+
+def from_wan(folder: Path, config: EstimatorConfig) -> Estimator:
+    """A new estimator on a pretrained Wan model in diffusers layout: ``transformer/``, ``vae/``, ``text_encoder/``.
+
+    The video stream and the autoencoder, shapes included, come from the folder; the value stream starts new.
+
+    Raises:
+        DataError: a part is missing, or its head shape or depth is not the value stream's.
+    """
+    for part in ("transformer", "vae", "text_encoder", "tokenizer"):
+        if not (folder / part).is_dir():
+            raise DataError(f"{folder} has no folder '{part}'; give a Wan model in diffusers layout.")
+    video = VideoDiT.from_pretrained(folder, subfolder="transformer")
+    autoencoder = AutoencoderKLWan.from_pretrained(folder, subfolder="vae")
+    model = replace(config.model, video=_public(video.config))
+    if (model.value.layers, model.value.heads, model.value.head_dim) != (
+        video.config.num_layers,
+        video.config.num_attention_heads,
+        video.config.attention_head_dim,
+    ):
+        raise DataError(f"{folder}/transformer has another depth or head shape than the recipe's value stream.")
+    config = replace(config, model=model, vae=_public(autoencoder.config), text_folder=str(folder))
+    with torch.device("meta"):
+        estimator = Estimator(config)
+    estimator.model.video, estimator.vae.autoencoder = video, autoencoder.requires_grad_(False)
+    estimator.model.value = Expert(model.value, dim=1)
+    return estimator
+
+
+def _public(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def _config(told: dict[str, Any]) -> EstimatorConfig:
+    model = told.pop("model")
+    value = ExpertConfig(**model.pop("value"))
+    model["latent_size"] = tuple(model["latent_size"])
+    told["picture"] = PictureSettings(**told["picture"])
+    return EstimatorConfig(model=WVMConfig(value=value, **model), **told)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".:")

@@ -1,0 +1,208 @@
+"""WVM, the World Value Model (arXiv 2606.24742): a value stream that reads a video transformer layer by layer.
+
+A window is ``[1 prefix | h current | h future]`` frames. The VAE makes three latent frames of it; the prefix latent
+is dropped, the current one stays clean, the future one is noised (section 3.2). Attention is asymmetric:
+
+    current video   sees  current video
+    future video    sees  current and future video
+    value           sees  current video and value
+
+so the video never sees the value, the current video never sees the future, and at scoring time the future is not
+computed at all: one pass over the current latent gives every layer's keys and values, and the value tokens are
+denoised against those.
+
+Axes: B windows, S noise draws, h chunk length, C h w latent channels and pixels, L text tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldvalue import flow_matching as fm
+from worldvalue.backbones.experts import Expert, ExpertConfig
+from worldvalue.backbones.joint_attention import KeysValues, StreamBlock
+from worldvalue.backbones.text import TextEncoder
+from worldvalue.backbones.video_dit import VideoDiT
+from worldvalue.backbones.video_vae import FOLD
+from worldvalue.types import Batch
+
+
+@dataclass(frozen=True)
+class WVMConfig:
+    """Everything that makes a WVM.
+
+    Attributes:
+        video: keys of diffusers' ``WanTransformer3DModel``.
+        value: shape of the value stream.
+        text: keys of transformers' ``UMT5Config``; trained with the model. None: batches carry text states.
+        text_length: tokens of an instruction.
+        text_pool: neighbouring text states that become one (``TextEncoder``).
+        latent_size: height and width of a latent frame.
+        chunk: h, frames whose values are predicted together; 4 per latent frame.
+        weights: of the losses, by name (eq. 7: lambda is ``weights["video"]``).
+        sigma_shift: flow shift of the training noise levels; 1 draws them uniformly.
+    """
+
+    video: Mapping[str, Any]
+    value: ExpertConfig
+    text: Mapping[str, Any] | None
+    text_length: int
+    latent_size: tuple[int, int]
+    text_pool: int = 1
+    chunk: int = 4
+    weights: Mapping[str, float] = field(default_factory=lambda: {"value": 1.0, "video": 1.0})
+    sigma_shift: float = 1.0
+
+
+class Context(NamedTuple):
+    """What the value stream reads of a batch of windows: computed once, used by every draw and step.
+
+    Attributes:
+        keys_values: per layer, those of the current video tokens.
+        text: ``(B, L, D)`` instruction states in the value stream's width.
+    """
+
+    keys_values: list[KeysValues]
+    text: Tensor
+
+    def repeat(self, times: int) -> Context:
+        """Every window ``times`` times in a row: ``(B * times, ...)``."""
+        keys_values = [
+            (keys.repeat_interleave(times, 0), values.repeat_interleave(times, 0)) for keys, values in self.keys_values
+        ]
+        return Context(keys_values, self.text.repeat_interleave(times, 0))
+
+
+class WVM(nn.Module):
+    """World Value Model: video stream, value stream and (at tiny size) the text encoder.
+
+    Values in [0, 1] are spread to [-1, 1] inside, so that they and the noise are of one scale.
+    """
+
+    sharded_layers = (StreamBlock,)
+    """Layer types that are one unit of sharding, checkpointing and compiling."""
+
+    def __init__(self, config: WVMConfig) -> None:
+        super().__init__()
+        if config.chunk % FOLD:
+            raise ValueError(f"chunk must be a multiple of {FOLD} frames, the length of a latent frame.")
+        self.config = config
+        self.video = VideoDiT(**config.video)
+        self.value = Expert(config.value, dim=1)
+        self.text: TextEncoder | None = None
+        if config.text is not None:
+            self.text = TextEncoder(config.text, config.text_length, config.text_pool)
+        shape = self.video.config
+        assert (config.value.layers, config.value.heads, config.value.head_dim) == (
+            shape.num_layers,
+            shape.num_attention_heads,
+            shape.attention_head_dim,
+        ), "streams that are joined have the same depth and head shape"
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``losses``, under the name that wrappers of modules know."""
+        return self.losses(batch)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Flow-matching losses of the value chunk and of the future latent (eqs. 5 and 6), each a mean.
+
+        Args:
+            batch: ``latents`` ``(B, C, 2K, h, w)``, current then future; ``values`` ``(B, 1 + chunk)`` in [0, 1],
+                the prefix first; ``text`` ``(B, L, text_dim)`` states or ``tokens`` ``(B, L)`` ids.
+        """
+        current, future = batch["latents"].chunk(2, dim=2)
+        text = batch["text"] if self.text is None else self.text(batch["tokens"])
+        context = self.observe(current, text)
+        return {
+            "value": self._value_loss(batch["values"], context),
+            "video": self._video_loss(future, text, context, first_frame=current.shape[2]),
+        }
+
+    def _value_loss(self, values: Tensor, context: Context) -> Tensor:
+        values = spread(values).unsqueeze(-1)
+        prefix, chunk = values[:, :1], values[:, 1:]
+        noise = torch.randn_like(chunk)
+        sigma = fm.sample_sigma(len(chunk), self.config.sigma_shift, chunk.device)
+        predicted = self._value_velocity(prefix, fm.interpolate(chunk, noise, sigma), sigma, context)
+        return F.mse_loss(predicted.float(), fm.velocity(chunk, noise))
+
+    def _video_loss(self, future: Tensor, text: Tensor, context: Context, first_frame: int) -> Tensor:
+        noise = torch.randn_like(future)
+        sigma = fm.sample_sigma(len(future), self.config.sigma_shift, future.device)
+        noised = fm.interpolate(future, noise, sigma)
+        text = self.video.embed_text(text)
+        predicted = self.video(noised, sigma, text, first_frame, context.keys_values).velocity
+        return F.mse_loss(predicted.float(), fm.velocity(future, noise))
+
+    def _value_velocity(self, prefix: Tensor, noised: Tensor, sigma: Tensor, context: Context) -> Tensor:
+        """Velocity ``(B, h, 1)`` of the noised chunk; the clean prefix token is seen, its output dropped."""
+        tokens = torch.cat((prefix, noised), dim=1)
+        levels = torch.cat((torch.zeros_like(sigma)[:, None], sigma[:, None].expand(-1, noised.shape[1])), dim=1)
+        return self.value(tokens, levels, context.text, context.keys_values)[:, 1:]
+
+    def observe(self, current: Tensor, text: Tensor) -> Context:
+        """One pass of the video stream over current latents ``(B, C, K, h, w)``; ``text``: ``(B, L, text_dim)``."""
+        seen = self.video(current, current.new_zeros(len(current)), self.video.embed_text(text))
+        return Context(seen.keys_values, self.value.embed_text(text))
+
+    def predict(self, context: Context, prefix: Tensor, noise: Tensor, steps: int = 1) -> Tensor:
+        """Value chunks ``(B, S, h)`` in [0, 1], one for each noise draw.
+
+        Args:
+            context: of B windows, from ``observe``.
+            prefix: ``(B,)`` value at the frame before the chunk, in [0, 1].
+            noise: ``(B, S, h)`` standard normal draws.
+            steps: Euler steps; one as in the paper (appendix A) gives the mean, several give its spread.
+        """
+        batch, draws, _ = noise.shape
+        context = context.repeat(draws)
+        clean = spread(prefix).repeat_interleave(draws).view(-1, 1, 1)
+        x = noise.flatten(0, 1).unsqueeze(-1)
+        levels = fm.sigma_schedule(steps, self.config.sigma_shift).to(x.device)
+        for now, after in pairwise(levels):
+            v = self._value_velocity(clean, x, now.expand(len(x)), context)
+            x = fm.euler_step(x, v.float(), now.expand(len(x)), after.expand(len(x)))
+        return unspread(x.squeeze(-1)).clamp(0.0, 1.0).unflatten(0, (batch, draws))
+
+    def predict_future(self, current: Tensor, text: Tensor, noise: Tensor, steps: int = 10) -> Tensor:
+        """The future latents ``(B, C, K, h, w)`` that the video stream expects, from noise of that shape."""
+        context = self.observe(current, text).keys_values
+        text = self.video.embed_text(text)
+        x = noise
+        levels = fm.sigma_schedule(steps, self.config.sigma_shift).to(x.device)
+        for now, after in pairwise(levels):
+            sigma = now.expand(len(x))
+            v = self.video(x, sigma, text, current.shape[2], context).velocity
+            x = fm.euler_step(x, v.float(), sigma, after.expand(len(x)))
+        return x
+
+    def example_batch(self, batch_size: int = 2) -> dict[str, Tensor]:
+        """A random batch of the right names, shapes and types."""
+        config = self.config
+        frames = 2 * config.chunk // FOLD
+        batch = {
+            "latents": torch.randn(batch_size, self.video.config.in_channels, frames, *config.latent_size),
+            "values": torch.rand(batch_size, 1 + config.chunk),
+        }
+        if self.text is None:
+            batch["text"] = torch.randn(batch_size, config.text_length, config.value.text_dim)
+        else:
+            batch["tokens"] = self.text.tokenize(["pick up the cube"] * batch_size)
+        return batch
+
+
+def spread(values: Tensor) -> Tensor:
+    """[0, 1] to [-1, 1]."""
+    return 2.0 * values - 1.0
+
+
+def unspread(values: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1]."""
+    return (values + 1.0) / 2.0

@@ -1,0 +1,168 @@
+"""Recipes: functions that return a full configuration. Each opens with the command that runs it and what to expect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
+from typing import Any
+
+from worldvalue.backbones.experts import ExpertConfig
+from worldvalue.data.augment import Augmentation
+from worldvalue.data.pictures import PictureSettings
+from worldvalue.models import EstimatorConfig
+from worldvalue.models.wvm import WVMConfig
+from worldvalue.training.loop import TrainingSettings
+from worldvalue.types import DataError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to build and how to train it.
+
+    Attributes:
+        estimator: the model with its autoencoder and picture.
+        training: of the value model.
+        autoencoder: training of the autoencoder; None for a pretrained one.
+        augmentation: of the windows.
+    """
+
+    estimator: EstimatorConfig
+    training: TrainingSettings
+    autoencoder: TrainingSettings | None = None
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+def tiny() -> Recipe:
+    """The shipped model: everything from scratch on a CPU, 128 px, one camera.
+
+    Run: ``worldvalue train wvm --recipe tiny --data DIR --out DIR`` after ``worldvalue train vae`` with the same
+    options; ``make shipped`` does all of it. Expect the figures of the model card.
+    """
+    layers, heads, head_dim, text_dim = 6, 8, 32, 128
+    video = {
+        "patch_size": (1, 4, 4),
+        "num_attention_heads": heads,
+        "attention_head_dim": head_dim,
+        "in_channels": 32,
+        "out_channels": 32,
+        "text_dim": text_dim,
+        "ffn_dim": 4 * heads * head_dim,
+        "num_layers": layers,
+    }
+    value = ExpertConfig(
+        width=128,
+        ffn_width=512,
+        cross_heads=4,
+        cross_head_dim=32,
+        layers=layers,
+        heads=heads,
+        head_dim=head_dim,
+        text_dim=text_dim,
+    )
+    text = {"vocab_size": 384, "d_model": text_dim, "d_kv": 32, "d_ff": 256, "num_layers": 2, "num_heads": 4}
+    vae = {
+        "in_channels": 12,
+        "out_channels": 12,
+        "down_block_types": ["DownEncoderBlock2D"] * 3,
+        "up_block_types": ["UpDecoderBlock2D"] * 3,
+        "block_out_channels": [32, 64, 128],
+        "layers_per_block": 1,
+        "latent_channels": 8,
+        "norm_num_groups": 8,
+        "mid_block_add_attention": False,
+    }
+    model = WVMConfig(
+        video=video, value=value, text=text, text_length=64, text_pool=4, latent_size=(16, 16), sigma_shift=3.0
+    )
+    return Recipe(
+        estimator=EstimatorConfig(model, "AutoencoderKL", vae, PictureSettings(128, 128)),
+        training=TrainingSettings(steps=6000, batch=64, peak_rate=5e-4, warmup=200, save_every=250),
+        autoencoder=TrainingSettings(steps=2000, batch=16, peak_rate=2e-3, warmup=100, save_every=250),
+    )
+
+
+def wan22_5b() -> Recipe:
+    """The paper's size: Wan2.2-TI2V-5B with a value stream of 0.7 B parameters (WVM appendix A, Table A.1).
+
+    Run: ``worldvalue train wvm --recipe wan22_5b --pretrained FOLDER --data DIR --out DIR`` with the model's folder in
+    diffusers layout. The paper trained 30,000 steps of 1,024 windows in 40 hours on 32 A100; not run by us.
+    """
+    video = {
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": 24,
+        "attention_head_dim": 128,
+        "in_channels": 48,
+        "out_channels": 48,
+        "text_dim": 4096,
+        "ffn_dim": 14336,
+        "num_layers": 30,
+    }
+    value = ExpertConfig(
+        width=512,
+        ffn_width=14336,
+        cross_heads=8,
+        cross_head_dim=64,
+        layers=30,
+        heads=24,
+        head_dim=128,
+        text_dim=4096,
+    )
+    vae = {
+        "is_residual": True,
+        "z_dim": 48,
+        "patch_size": 2,
+        "in_channels": 12,
+        "out_channels": 12,
+        "scale_factor_spatial": 16,
+        "base_dim": 160,
+        "decoder_base_dim": 256,
+        "latents_mean": [0.0] * 48,
+        "latents_std": [1.0] * 48,
+    }
+    model = WVMConfig(video=video, value=value, text=None, text_length=512, latent_size=(16, 16))
+    return Recipe(
+        estimator=EstimatorConfig(model, "AutoencoderKLWan", vae, PictureSettings(256, 256)),
+        training=TrainingSettings(batch=32),
+    )
+
+
+RECIPES = {"tiny": tiny, "wan22_5b": wan22_5b}
+"""Recipes by the name that the command line knows them by."""
+
+
+def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with some settings changed, each as ``path.to.setting=value``.
+
+    Values are read as JSON, anything else as text: ``training.steps=100``, ``estimator.picture.rows=2``.
+
+    Raises:
+        DataError: no equals sign, or no such setting (those that exist are listed).
+    """
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals:
+            raise DataError(f"'{setting}' is no setting; write it as path.to.setting=value.")
+        recipe = _replaced(recipe, path.split("."), _read(value), path)
+    return recipe
+
+
+def _replaced(part: Any, path: Sequence[str], value: Any, whole: str) -> Any:
+    name, *rest = path
+    if is_dataclass(part) and not isinstance(part, type):
+        inside = {f.name: getattr(part, f.name) for f in fields(part)}
+        rebuild: Callable[..., Any] = partial(replace, part)
+    else:
+        inside = dict(part) if isinstance(part, Mapping) else {}
+        rebuild = partial(dict, inside)
+    if name not in inside:
+        raise DataError(f"There is no setting '{whole}'; at '{name}' there are: {', '.join(inside) or 'none'}.")
+    return rebuild(**{name: _replaced(inside[name], rest, value, whole) if rest else value})
+
+
+def _read(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value

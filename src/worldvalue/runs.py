@@ -1,0 +1,117 @@
+"""Training runs: a recipe and labelled episodes in, a checkpoint folder out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from worldvalue.backbones.video_vae import FrameVAE, pictures_to_float
+from worldvalue.data.files import replacing
+from worldvalue.data.windows import TrainingEpisode, WindowDataset
+from worldvalue.models import Estimator, EstimatorConfig, from_wan
+from worldvalue.recipes import Recipe
+from worldvalue.training.episodes import FrameDataset, sample_frames, training_episodes
+from worldvalue.training.loop import train
+from worldvalue.types import Batch, DataError, EpisodeSource
+
+AUTOENCODER_FRAMES = 8192
+"""Pictures in memory while an autoencoder is trained (0.4 GB at 128 px)."""
+
+
+def train_autoencoder(recipe: Recipe, source: EpisodeSource, out: Path, resume: bool = False) -> Path:
+    """Train the recipe's frame autoencoder on pictures of all episodes; the folder ``out/vae`` that holds it.
+
+    Raises:
+        DataError: the recipe takes a pretrained autoencoder; or see ``training.loop.train``.
+    """
+    config, settings = recipe.estimator, recipe.autoencoder
+    if settings is None:
+        raise DataError("This recipe takes a pretrained autoencoder; there is none to train.")
+    per_episode = max(AUTOENCODER_FRAMES // len(source), 1)
+    frames = sample_frames(source, config.picture, per_episode, None, settings.seed)
+    dataset = FrameDataset(frames, settings.seed, settings.steps * settings.batch)
+    torch.manual_seed(settings.seed)
+    vae = FrameVAE(config.vae)
+    train(vae, vae.weights, dataset, _stack_frames, settings, out, resume)
+    sample = frames[np.random.default_rng(settings.seed).integers(len(frames), size=256)]
+    vae.fit_statistics(pictures_to_float(torch.from_numpy(sample)))
+    folder = out / "vae"
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "model.safetensors") as partial:
+        save_file({name: tensor.contiguous() for name, tensor in vae.state_dict().items()}, partial)
+    with replacing(folder / "config.json") as partial:
+        partial.write_text(json.dumps(config.vae, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def train_value_model(
+    recipe: Recipe,
+    source: EpisodeSource,
+    out: Path,
+    vae: Path | None = None,
+    pretrained: Path | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train a value model on all successful episodes; the checkpoint folder ``out/model``.
+
+    Args:
+        recipe: what to build and how to train it.
+        source: labelled episodes, or expert ones without labels.
+        out: folder of the run.
+        vae: folder of a trained frame autoencoder, as ``train_autoencoder`` leaves it.
+        pretrained: folder of a Wan model in diffusers layout, for recipes that stand on one.
+        resume: go on from the newest checkpoint.
+
+    Raises:
+        DataError: neither ``vae`` nor ``pretrained`` fits the recipe; or see ``training.loop.train``.
+    """
+    torch.manual_seed(recipe.training.seed)
+    estimator = from_wan(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
+    config, settings = estimator.config, recipe.training
+    cached = training_episodes(source, estimator.vae, config.picture, out / "codes")
+    dataset = WindowDataset(
+        cached, config.rate, config.model.chunk, recipe.augmentation, settings.seed, settings.steps * settings.batch
+    )
+    train(estimator, config.model.weights, dataset, _collate_windows(estimator, cached), settings, out, resume)
+    estimator.save(out / "model")
+    return out / "model"
+
+
+def _on_trained(vae: Path | None, config: EstimatorConfig) -> Estimator:
+    if vae is None or not (vae / "model.safetensors").is_file():
+        raise DataError(f"{vae or 'Without --vae there'} is no trained autoencoder; run 'worldvalue train vae' first.")
+    estimator = Estimator(config)
+    estimator.vae.load_state_dict(load_file(vae / "model.safetensors"))
+    return estimator
+
+
+def _stack_frames(samples: Sequence[Tensor]) -> Batch:
+    return {"frames": torch.stack(list(samples))}
+
+
+def _collate_windows(
+    estimator: Estimator, episodes: Sequence[TrainingEpisode]
+) -> Callable[[Sequence[Mapping[str, Any]]], Batch]:
+    """Samples of ``WindowDataset`` to a batch; text states are computed here only for a text encoder that is fixed."""
+    distinct = sorted({episode.instruction for episode in episodes})
+    encoder = estimator.model.text
+    if encoder is None:
+        name, known = "text", estimator.text_states(distinct)
+    else:
+        name, known = "tokens", dict(zip(distinct, encoder.tokenize(distinct), strict=True))
+
+    def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
+        return {
+            "items": torch.stack([sample["items"] for sample in samples]),
+            "values": torch.stack([sample["values"] for sample in samples]),
+            name: torch.stack([known[sample["instruction"]] for sample in samples]),
+        }
+
+    return collate

@@ -1,0 +1,243 @@
+"""Everything that ``worldvalue score`` does for a dataset: run the job, then write what came out of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from worldvalue.data.files import replacing
+from worldvalue.data.progress import PROGRESS_COLUMNS, PROGRESS_NAME, write_progress
+from worldvalue.scoring.job import Job, Row, ScoreGroup, write_table
+from worldvalue.scoring.report import About, write_report
+from worldvalue.scoring.shards import Identity, Shards, dataset_identity
+from worldvalue.types import DataError, Episode, EpisodeSource
+
+SARM_NAME = "sarm_progress.parquet"
+"""The name by which LeRobot's sample weighting and the dataset visualizer find values by themselves."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be written, and where.
+
+    Attributes:
+        out: folder of all outputs.
+        model: name of the model, for the sidecar and the report.
+        settings: how it scores, in a few words, for the report.
+        cameras: the views that are scored, the first of which the pictures show; None for the default one.
+        in_place: put the sidecar into the dataset's root, and nothing else there.
+        sarm_name: call the sidecar ``sarm_progress.parquet``.
+        pictures: also a PNG of each episode, in ``out/pictures``.
+        overlays: also each episode's video with its curve below, in ``out/overlays``.
+    """
+
+    out: Path
+    model: str
+    settings: str
+    cameras: tuple[str, ...] | None = None
+    in_place: bool = False
+    sarm_name: bool = False
+    pictures: bool = False
+    overlays: bool = False
+
+    def sidecar(self, source: EpisodeSource) -> Path:
+        """Where the values of every frame go."""
+        return (source.path if self.in_place else self.out) / (SARM_NAME if self.sarm_name else PROGRESS_NAME)
+
+    @property
+    def camera(self) -> str | None:
+        """The view that the pictures show."""
+        return self.cameras[0] if self.cameras else None
+
+    @property
+    def report(self) -> Path:
+        """The HTML page."""
+        return self.out / "report.html"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call did.
+
+    Attributes:
+        rows: one entry an episode.
+        scored: episodes that this call scored.
+        written: outputs that this call wrote; none when everything was there already.
+        notes: sentences about things found on the way.
+    """
+
+    rows: list[Row]
+    scored: int
+    written: list[Path]
+    notes: list[str]
+
+    @property
+    def failures(self) -> list[Row]:
+        """Episodes without values."""
+        return [row for row in self.rows if row.error is not None]
+
+
+def score_dataset(
+    source: EpisodeSource,
+    score_group: ScoreGroup,
+    group: int,
+    model_identity: Identity,
+    request: Request,
+    console: Console,
+) -> Outcome:
+    """Score what is not scored yet and write what is not written yet.
+
+    Args:
+        source: the dataset.
+        score_group: the model at work.
+        group: episodes that are scored together.
+        model_identity: everything about model and settings that the values depend on.
+        request: what is wanted.
+        console: where the progress bar goes.
+
+    Raises:
+        DataError: the request does not fit the dataset, or not one episode could be scored.
+    """
+    _check(source, request)
+    ours = [request.out, *(source.path / name for name in (PROGRESS_NAME, SARM_NAME))]
+    identity = {**model_identity, "dataset": dataset_identity(source, ignore=ours)}
+    shards = Shards(request.out, identity)
+    job = Job(source, score_group, shards, group)
+    scored = _run_with_bar(job, console)
+    rows = job.rows()
+    _check_any_scored(rows)
+    written = _write_outputs(job, rows, request, console)
+    return Outcome(rows, scored, written, shards.strangers())
+
+
+def _run_with_bar(job: Job, console: Console) -> int:
+    """Score the missing groups and count their episodes; a bar shows the rate and the time that remains."""
+    total = len(job.source)
+    missing = sum(len(job.groups[number]) for number in job.missing())
+    if not missing:
+        return 0
+    columns = (
+        TextColumn("Scoring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("episodes  {task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    frames, start = 0, time.perf_counter()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("score", total=total, completed=total - missing, rate="")
+        for scored in job.run():
+            frames += sum(len(one.curve.timestamps) for one in scored if one.curve)
+            rate = f"{frames / (time.perf_counter() - start):,.0f} frames/s "
+            progress.update(task, advance=len(scored), rate=rate)
+    return missing
+
+
+def _check(source: EpisodeSource, request: Request) -> None:
+    if request.out.exists() and not request.out.is_dir():
+        raise DataError(f"{request.out} is a file; name a folder with --out.")
+    if request.in_place and not (source.path / "meta" / "info.json").is_file():
+        raise DataError(f"{source.path} is not a LeRobot dataset; leave out --in-place and use --out.")
+    _check_cameras(source, request.cameras or ())
+    sidecar = request.sidecar(source)
+    if sidecar.exists() and not _is_ours(sidecar):
+        raise DataError(f"{sidecar} was not written by worldvalue; move it away or write elsewhere with --out.")
+
+
+def _check_cameras(source: EpisodeSource, cameras: Sequence[str]) -> None:
+    """Raise before any work when the first episode that can be opened lacks a camera."""
+    for position in range(len(source) if cameras else 0):
+        try:
+            episode = source[position]
+        except DataError:
+            continue
+        missing = [camera for camera in cameras if camera not in episode.cameras]
+        if missing:
+            known = ", ".join(episode.cameras)
+            raise DataError(f"{source.path} has no camera '{missing[0]}'; choose among: {known}.")
+        return
+
+
+def _is_ours(sidecar: Path) -> bool:
+    try:
+        return set(PROGRESS_COLUMNS.names) <= set(pq.read_schema(sidecar).names)
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _check_any_scored(rows: list[Row]) -> None:
+    if not rows:
+        raise DataError("The dataset has no episodes; there is nothing to score.")
+    if all(row.error is not None for row in rows):
+        first = str(rows[0].error)
+        raise DataError(first if len(rows) == 1 else f"None of the {len(rows)} episodes can be scored: {first}")
+
+
+def _write_outputs(job: Job, rows: list[Row], request: Request, console: Console) -> list[Path]:
+    """Write the outputs that are not there yet, and note each of them as soon as it is complete."""
+    sidecar = request.sidecar(job.source)
+    about = About(job.source.path.resolve().name, request.model, request.settings, sidecar.name, request.camera)
+    writers: dict[Path, Callable[[Path], None]] = {
+        sidecar: lambda path: write_progress(path, job.curves(), request.model),
+        request.out / "episodes.csv": lambda path: write_table(path, rows),
+        request.report: lambda path: write_report(path, rows, job.curves, about),
+    }
+    if request.pictures:
+        writers[request.out / "pictures"] = lambda path: _write_pictures(path, job, request.camera)
+    if request.overlays:
+        writers[request.out / "overlays"] = lambda path: _write_overlays(path, job, request.camera)
+    ledger = _Ledger(request.out / ".shards" / "written.json", job.shards.key, request.model)
+    written = [path for path in writers if path not in ledger]
+    for path in written:
+        with console.status(f"Writing {path.name}"):
+            writers[path](path)
+        ledger.add(path)
+    return written
+
+
+class _Ledger:
+    """Which outputs are complete, and which values and model name they were made from."""
+
+    def __init__(self, path: Path, key: str, model: str) -> None:
+        self._path = path
+        self._made_from = {"key": key, "model": model}
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            known = {}
+        same = all(known.get(name) == value for name, value in self._made_from.items())
+        self._outputs: list[str] = known["outputs"] if same else []
+
+    def __contains__(self, output: Path) -> bool:
+        return str(output.resolve()) in self._outputs and output.exists()
+
+    def add(self, output: Path) -> None:
+        self._outputs.append(str(output.resolve()))
+        with replacing(self._path) as partial:
+            partial.write_text(json.dumps({**self._made_from, "outputs": self._outputs}), encoding="utf-8")
+
+
+def _write_pictures(folder: Path, job: Job, camera: str | None) -> None:
+    from worldvalue.scoring.pictures import save_picture
+
+    for episode, curve in job.curves():
+        save_picture(folder / f"{_file_name(episode)}.png", episode, curve, camera)
+
+
+def _write_overlays(folder: Path, job: Job, camera: str | None) -> None:
+    from worldvalue.scoring.pictures import save_overlay
+
+    for episode, curve in job.curves():
+        save_overlay(folder / f"{_file_name(episode)}.mp4", episode, curve, camera)
+
+
+def _file_name(episode: Episode) -> str:
+    return f"{episode.index:06d}_{Path(episode.name).stem}"

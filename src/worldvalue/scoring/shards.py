@@ -1,0 +1,165 @@
+"""What a scoring job has already done: one small parquet file for each group of episodes.
+
+The files lie in ``OUT/.shards/KEY/``, where the key is a digest of everything that the values depend on
+(the model's weights, the settings, the dataset's files). A job that is started again finds its own files by
+that key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from worldvalue.data.files import replacing
+from worldvalue.types import EpisodeSource, ValueCurve
+
+if TYPE_CHECKING:
+    import torch
+
+Identity = Mapping[str, Any]
+"""Everything the values depend on, as JSON-able entries: model, settings, dataset."""
+
+_CURVE_TYPES = {
+    "timestamps": pa.float64(),
+    "mean": pa.float32(),
+    "std": pa.float32(),
+    "q10": pa.float32(),
+    "q50": pa.float32(),
+    "q90": pa.float32(),
+    "scored": pa.int64(),
+}
+assert list(_CURVE_TYPES) == [field.name for field in fields(ValueCurve)]
+_TOLD = {"index": pa.int64(), "name": pa.string(), "instruction": pa.string(), "error": pa.string()}
+_SCHEMA = pa.schema(list(_TOLD.items()) + [(name, pa.list_(kind)) for name, kind in _CURVE_TYPES.items()])
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What became of one episode: either a curve or the sentence that says why there is none.
+
+    Attributes:
+        index, name, instruction: as in Episode; an episode that could not even be opened has its place in the
+            dataset as its index, and no instruction.
+        curve: its values, None when it failed.
+        error: one sentence, None when it did not fail.
+    """
+
+    index: int
+    name: str
+    instruction: str
+    curve: ValueCurve | None = None
+    error: str | None = None
+
+
+class Shards:
+    """The finished groups of one job, on disk."""
+
+    def __init__(self, out: Path, identity: Identity) -> None:
+        """Open (or make) the folder of this job's groups under ``out``."""
+        text = json.dumps(identity, sort_keys=True, indent=1)
+        self.root = out / ".shards"
+        self.key = hashlib.sha256(text.encode()).hexdigest()[:12]
+        self.identity = json.loads(text)
+        self._folder = self.root / self.key
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self._folder / "identity.json") as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
+
+    def __contains__(self, group: int) -> bool:
+        return self._path(group).exists()
+
+    def write(self, group: int, episodes: Sequence[Scored]) -> None:
+        """Keep one finished group; it appears whole or not at all."""
+        rows = [_to_row(scored) for scored in episodes]
+        with replacing(self._path(group)) as partial:
+            pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial)
+
+    def read(self, group: int) -> Iterator[Scored]:
+        """The episodes of a finished group, in order."""
+        table = pq.read_table(self._path(group))
+        for position in range(table.num_rows):
+            yield _from_row(table.slice(position, 1))
+
+    def strangers(self) -> list[str]:
+        """One sentence for each other job whose groups lie in the same folder; they are never reused."""
+        return [
+            f"{folder} holds {len(list(folder.glob('group_*.parquet')))} groups of an earlier run that differs in "
+            f"{_difference(self.identity, folder)}; they were not used and can be deleted."
+            for folder in sorted(self.root.iterdir())
+            if folder.is_dir() and folder != self._folder
+        ]
+
+    def _path(self, group: int) -> Path:
+        return self._folder / f"group_{group:06d}.parquet"
+
+
+def dataset_identity(source: EpisodeSource, ignore: Sequence[Path] = ()) -> dict[str, Any]:
+    """Number of episodes and a digest of the names, sizes and times of change of the dataset's files.
+
+    Args:
+        source: the dataset; nothing of it is decoded.
+        ignore: files and folders that are not part of the data, such as the outputs of this very job.
+    """
+    ignored = {path.resolve() for path in ignore}
+    digest = hashlib.sha256()
+    for path in _files(source.path.resolve(), ignored):
+        status = path.stat()
+        digest.update(f"{path.relative_to(source.path.resolve())}:{status.st_size}:{status.st_mtime_ns}\n".encode())
+    return {"episodes": len(source), "files": digest.hexdigest()}
+
+
+def weights_identity(model: torch.nn.Module) -> str:
+    """Digest of the names, types, shapes and contents of all parameters and buffers."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _files(root: Path, ignored: set[Path]) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+        return
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if Path(folder, name) not in ignored)
+        yield from (Path(folder, name) for name in sorted(names) if Path(folder, name) not in ignored)
+
+
+def _difference(identity: Identity, folder: Path) -> str:
+    try:
+        other = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "what it scored"
+    changed = [name for name in {**identity, **other} if identity.get(name) != other.get(name)]
+    return " and ".join(changed)
+
+
+def _to_row(scored: Scored) -> dict[str, Any]:
+    row = {
+        "index": scored.index,
+        "name": scored.name,
+        "instruction": scored.instruction,
+        "error": scored.error,
+    }
+    if scored.curve is not None:
+        row |= {name: getattr(scored.curve, name) for name in _CURVE_TYPES}
+    return row
+
+
+def _from_row(row: pa.Table) -> Scored:
+    told = {name: row[name][0].as_py() for name in _TOLD}
+    if told["error"] is not None:
+        return Scored(**told)
+    columns = {name: row[name].combine_chunks().flatten().to_numpy() for name in _CURVE_TYPES}
+    return Scored(**told, curve=ValueCurve(**columns))

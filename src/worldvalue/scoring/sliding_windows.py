@@ -1,0 +1,135 @@
+"""Windows that slide over an episode -> one value curve (WVM section 3.2, appendix A: overlap averaging).
+
+A group of episodes goes in lock step: step k scores the k-th window of each. A window costs one pass of the video
+stream over its current frames; the future is never computed, and all noise draws read the same keys and values.
+A frame's value is the mean over the windows that cover it; the mean so far is the next window's prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worldvalue.data.windows import scoring_starts
+from worldvalue.models import Estimator
+from worldvalue.types import DataError, Episode, ValueCurve
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How episodes are scored.
+
+    Attributes:
+        stride: frames between successive windows, 1 .. h; 1 is the paper's full overlap.
+        draws: S, noise draws of each window.
+        steps: Euler steps of each draw. One gives the mean (the paper's choice); the spread of the draws means
+            something from a few steps on.
+        seed: of the noise; a draw depends on it, the episode's index and the window, on nothing else.
+        rate: frames per second to look at; the model's own when None.
+        cameras: one for each cell of the model's picture; the episode's first ones when None.
+        group: episodes in lock step. Part of the settings, since a sum of another batch may round otherwise.
+    """
+
+    stride: int = 1
+    draws: int = 8
+    steps: int = 4
+    seed: int = 0
+    rate: float | None = None
+    cameras: tuple[str, ...] | None = None
+    group: int = 16
+
+
+class _Track:
+    """One episode on its way: what its frames look like and the values found so far."""
+
+    def __init__(self, estimator: Estimator, episode: Episode, settings: ScoreSettings) -> None:
+        self.episode = episode
+        self.scored = episode.indices_at(settings.rate or estimator.config.rate)
+        self.items = estimator.items(episode, self.scored, settings.cameras)
+        self.chunk = estimator.config.model.chunk
+        self.starts = scoring_starts(len(self.scored), self.chunk, settings.stride)
+        self.rng = np.random.default_rng((settings.seed, episode.index))
+        # Each frame is covered by at most h windows: the one that ends at position p of a chunk, for every p.
+        self.draws = np.full((len(self.scored), self.chunk, settings.draws), np.nan, dtype=np.float32)
+
+    def window(self, step: int) -> Tensor:
+        """Items ``(1 + h, ...)`` of the prefix and current frames; ends are repeated where the video is shorter."""
+        positions = self.starts[step] + np.arange(1 + self.chunk)
+        return self.items[torch.from_numpy(positions.clip(0, len(self.scored) - 1))]
+
+    def prefix(self, step: int) -> float:
+        """The mean so far at the prefix frame; 0 before the first frame."""
+        start = self.starts[step]
+        return 0.0 if start < 0 else float(np.nanmean(self.draws[start]))
+
+    def noise(self) -> NDArray[np.float32]:
+        """Standard normal ``(S, h)`` for the next window."""
+        return self.rng.standard_normal((self.draws.shape[2], self.chunk), dtype=np.float32)
+
+    def keep(self, step: int, values: NDArray[np.float32]) -> None:
+        """Take in the values ``(S, h)`` of a window."""
+        for position in range(self.chunk):
+            frame = self.starts[step] + 1 + position
+            if frame < len(self.scored):
+                self.draws[frame, position] = values[:, position]
+
+    def curve(self) -> ValueCurve:
+        """Statistics over all draws of a frame, linear in time between the frames that were looked at."""
+        pool = self.draws.reshape(len(self.scored), -1)
+        times = self.episode.timestamps
+        rows = (np.nanmean(pool, 1), np.nanstd(pool, 1), *np.nanquantile(pool, (0.1, 0.5, 0.9), axis=1))
+        mean, std, q10, q50, q90 = (np.interp(times, times[self.scored], row).astype(np.float32) for row in rows)
+        return ValueCurve(times, mean, std, q10, q50, q90, self.scored)
+
+
+@torch.inference_mode()
+def score_group(
+    estimator: Estimator, episodes: Sequence[Episode], settings: ScoreSettings
+) -> list[ValueCurve | DataError]:
+    """Value curves of a group of episodes, in order; the error of one whose frames cannot be had."""
+    if not 1 <= settings.stride <= estimator.config.model.chunk:
+        raise DataError(f"stride must be 1 to {estimator.config.model.chunk} frames, not {settings.stride}.")
+    with torch.autocast(estimator.device.type, torch.bfloat16):
+        tracks = [_open(estimator, episode, settings) for episode in episodes]
+        running = [track for track in tracks if isinstance(track, _Track)]
+        texts = estimator.text_states([track.episode.instruction for track in running])
+        for step in range(max((len(track.starts) for track in running), default=0)):
+            active = [track for track in running if step < len(track.starts)]
+            _score_step(estimator, active, texts, step, settings.steps)
+    return [track.curve() if isinstance(track, _Track) else track for track in tracks]
+
+
+def score(estimator: Estimator, episode: Episode, settings: ScoreSettings | None = None) -> ValueCurve:
+    """The value curve of one episode.
+
+    Raises:
+        DataError: its frames cannot be decoded, or the settings do not fit the model.
+    """
+    (outcome,) = score_group(estimator, [episode], settings or ScoreSettings())
+    if isinstance(outcome, DataError):
+        raise outcome
+    return outcome
+
+
+def _open(estimator: Estimator, episode: Episode, settings: ScoreSettings) -> _Track | DataError:
+    try:
+        return _Track(estimator, episode, settings)
+    except DataError as error:
+        return error
+
+
+def _score_step(
+    estimator: Estimator, tracks: Sequence[_Track], texts: dict[str, Tensor], step: int, steps: int
+) -> None:
+    current = estimator.vae.per_window(torch.stack([track.window(step) for track in tracks]))
+    context = estimator.model.observe(current, torch.stack([texts[t.episode.instruction] for t in tracks]))
+    prefix = torch.tensor([track.prefix(step) for track in tracks], device=estimator.device)
+    noise = torch.from_numpy(np.stack([track.noise() for track in tracks])).to(estimator.device)
+    values = estimator.model.predict(context, prefix, noise, steps).float().cpu().numpy()
+    for track, chunk in zip(tracks, values, strict=True):
+        track.keep(step, chunk)

@@ -1,0 +1,1 @@
+"""Simulated episodes: robosuite tasks, a scripted oracle that also hesitates, retries and fails, collection."""

@@ -1,0 +1,270 @@
+"""One robosuite task as the oracle and the camera see it.
+
+Physics and pictures are apart: an episode is first simulated alone, and only what is worth keeping is
+rendered, from its recorded joint positions. One environment serves any number of episodes; each depends on its
+seed alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldvalue.simulation.tasks import Task
+from worldvalue.types import DataError
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+try:
+    import mujoco
+    import robosuite
+    from robosuite.controllers import load_composite_controller_config
+except ImportError as error:
+    raise DataError("The simulator is not installed; install it with: pip install 'worldvalue[sim]'.") from error
+
+CONTROL_HZ = 10
+"""One action each stored frame. The physics inside runs at 500 Hz."""
+
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+
+ACTION_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+"""OSC_POSE: steps of the gripper's pose in the robot's base frame, each in [-1, 1] for 5 cm or 0.5 rad;
+gripper -1 opens, 1 closes."""
+
+STATE_NAMES = (
+    *(f"eef_pos_{axis}" for axis in "xyz"),
+    *(f"eef_quat_{axis}" for axis in "xyzw"),
+    "gripper_qpos_left",
+    "gripper_qpos_right",
+    *(f"joint_pos_{joint}" for joint in range(1, 8)),
+)
+"""Proprioception: gripper position (m, world), orientation (quaternion), fingers (m), joint angles (rad)."""
+
+STEP_LENGTH, STEP_ANGLE = 0.05, 0.5
+"""What an action of 1 means: metres and radians."""
+
+HAND_DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+"""Orientation of the hand that points down with yaw 0; its first column is the axis along which it closes."""
+
+GRASP_DEPTH = 0.03
+MAX_OPENING = 0.075
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the hand is or should be: position ``(3,)`` between the fingertips in metres, yaw in radians."""
+
+    position: NDArray[np.float64]
+    yaw: float
+
+    def matrix(self) -> NDArray[np.float64]:
+        """Orientation ``(3, 3)`` of a hand that points down with this yaw."""
+        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
+        return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ HAND_DOWN
+
+
+class Environment:
+    """A robosuite task with a Panda arm under OSC_POSE control at 10 Hz."""
+
+    def __init__(self, task: Task) -> None:
+        logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+        self.task = task
+        self._env = robosuite.make(
+            task.environment,
+            robots="Panda",
+            controller_configs=load_composite_controller_config(controller="BASIC", robot="Panda"),
+            has_renderer=False,
+            has_offscreen_renderer=False,
+            use_camera_obs=False,
+            use_object_obs=False,
+            control_freq=CONTROL_HZ,
+            hard_reset=False,
+            ignore_done=True,
+            seed=0,
+        )
+        for name in list(self._env.observation_names):
+            self._env.modify_observable(name, "enabled", False)
+        self.model: mujoco.MjModel = self._env.sim.model._model
+        self.data: mujoco.MjData = self._env.sim.data._data
+        self._robot = self._env.robots[0]
+        self._hand_site = self._robot.eef_site_id["right"]
+        self._body = self.model.body(task.body).id
+        self._geoms = [
+            geom
+            for geom in range(self.model.ngeom)
+            if self.model.geom_bodyid[geom] == self._body and self.model.geom_group[geom] == 0
+        ]
+        self._start = np.zeros(3)
+        self._substeps = int(self._env.control_timestep / self._env.model_timestep)
+
+    def reset(self, seed: int) -> None:
+        """Start a new episode; the placement of objects and the arm's noise follow from ``seed`` alone."""
+        fresh = np.random.default_rng(seed)
+        self._env.rng.bit_generator.state = fresh.bit_generator.state
+        self._env.reset()
+        self._start = self.data.xpos[self._body].copy()
+
+    def step(self, action: NDArray[np.float32]) -> None:
+        """Apply one action ``(7,)`` for 0.1 s.
+
+        The same numbers as robosuite's own ``step``, without its observables and checks, which cost time.
+        """
+        sim, controller, robot = self._env.sim, self._robot.composite_controller, self._robot
+        for substep in range(self._substeps):
+            sim.step1()
+            if substep == 0:
+                controller.update_state()
+                controller.set_goal(action.astype(np.float64))
+            for part, command in controller.run_controller(robot._enabled_parts).items():
+                actuators = robot._ref_actuators_indexes_dict[part]
+                low, high = self.model.actuator_ctrlrange[actuators].T
+                self.data.ctrl[actuators] = np.clip(command, low, high)
+            sim.step2()
+
+    def success(self) -> bool:
+        """Whether robosuite counts the task as done now."""
+        return bool(self._env._check_success())
+
+    def holding(self) -> bool:
+        """Whether both fingers touch the object."""
+        names = [self.model.geom(geom).name for geom in self._geoms]
+        return bool(self._env._check_grasp(gripper=self._robot.gripper, object_geoms=names))
+
+    def joints(self) -> NDArray[np.float64]:
+        """All joint positions ``(nq,)`` of the scene: enough to render it again."""
+        return self.data.qpos.copy()
+
+    def hand(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Position ``(3,)`` and orientation ``(3, 3)`` of the hand."""
+        site, data = self._hand_site, self.data
+        return data.site_xpos[site].copy(), data.site_xmat[site].reshape(3, 3).copy()
+
+    def proprioception(self) -> NDArray[np.float32]:
+        """The columns of ``STATE_NAMES`` now, ``(16,)``."""
+        position, rotation = self.hand()
+        quaternion = np.empty(4)
+        mujoco.mju_mat2Quat(quaternion, rotation.ravel())
+        fingers = self._robot._ref_gripper_joint_pos_indexes["right"]
+        arm = self._robot._ref_joint_pos_indexes
+        parts = (position, np.roll(quaternion, -1), self.data.qpos[fingers], self.data.qpos[arm])
+        return np.concatenate(parts).astype(np.float32)
+
+    def object_position(self) -> NDArray[np.float64]:
+        """Centre of the object ``(3,)``."""
+        return self.data.xpos[self._body].copy()
+
+    def object_points(self) -> NDArray[np.float64]:
+        """Corners or mesh vertices ``(n, 3)`` of the object in the world."""
+        clouds = []
+        for geom in self._geoms:
+            mesh = self.model.geom_dataid[geom]
+            if mesh >= 0:
+                first, count = self.model.mesh_vertadr[mesh], self.model.mesh_vertnum[mesh]
+                local = self.model.mesh_vert[first : first + count]
+            else:
+                signs = np.array(np.meshgrid(*[(-1, 1)] * 3)).reshape(3, -1).T
+                local = signs * self.model.geom_size[geom]
+            clouds.append(self.data.geom_xpos[geom] + local @ self.data.geom_xmat[geom].reshape(3, 3).T)
+        return np.concatenate(clouds)
+
+    def grasp(self, preference: float) -> Pose:
+        """A grasp of the object from above, however it lies.
+
+        Args:
+            preference: in [0, 1]; picks one of the yaws at which the object is (nearly) narrowest.
+        """
+        points = self.object_points()
+        yaws = np.radians(np.arange(-80.0, 81.0, 4.0))
+        along = points[:, :2] @ np.stack([-np.sin(yaws), np.cos(yaws)])
+        widths = np.ptp(along, axis=0)
+        good = yaws[widths <= min(widths.min() * 1.04, MAX_OPENING)]
+        if not len(good):
+            good = yaws[[widths.argmin()]]
+        yaw = float(good[int(preference * (len(good) - 1) + 0.5)])
+        axes = np.array([[-np.sin(yaw), np.cos(yaw)], [np.cos(yaw), np.sin(yaw)]])
+        extents = points[:, :2] @ axes.T
+        middle = (extents.max(axis=0) + extents.min(axis=0)) / 2 @ axes
+        low, high = points[:, 2].min(), points[:, 2].max()
+        return Pose(np.array([*middle, high - min(GRASP_DEPTH, (high - low) / 2)]), yaw)
+
+    def clearance(self, yaw: float) -> tuple[NDArray[np.float64], float]:
+        """The direction ``(3,)`` across the closing axis of a hand at ``yaw``, the object's half width in it."""
+        across = np.array([np.cos(yaw), np.sin(yaw), 0.0])
+        return across, float(np.ptp(self.object_points() @ across) / 2)
+
+    def goal(self) -> NDArray[np.float64]:
+        """Where the object's underside belongs, ``(3,)``: its start (lift), on the other cube, or in its bin."""
+        env = self._env
+        if hasattr(env, "target_bin_placements"):
+            goal = env.target_bin_placements[env.object_id].copy()
+            base = self.data.xpos[self.model.body("robot0_base").id]
+            # The far compartments lie at the edge of the arm's reach: aim 5 cm towards the base.
+            towards = base[:2] - goal[:2]
+            goal[:2] += 0.05 * towards / np.linalg.norm(towards)
+            goal[2] += 0.02
+            return goal
+        if hasattr(env, "cubeB_body_id"):
+            return self.data.xpos[env.cubeB_body_id] + np.array([0.0, 0.0, 0.025])
+        return np.array([*self._start[:2], env.model.mujoco_arena.table_offset[2]])
+
+    def carry(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Position of the hand ``(3,)`` that brings the held object's underside to ``place``."""
+        points = self.object_points()
+        middle = (points[:, :2].max(axis=0) + points[:, :2].min(axis=0)) / 2
+        underside = np.array([*middle, points[:, 2].min()])
+        return place + self.hand()[0] - underside
+
+
+class Camera:
+    """Renders recorded joint positions of one environment.
+
+    The software renderer spends its time on the vertices of the arm's meshes, so meshes outside the view are
+    left out (the picture stays the same), and reflections and multisampling are off.
+    """
+
+    def __init__(self, environment: Environment, size: int) -> None:
+        self._model = environment.model
+        self._data = mujoco.MjData(self._model)
+        self._model.vis.quality.offsamples = 0
+        self._renderer = mujoco.Renderer(self._model, size, size, max_geom=1000)
+        self._visible = np.flatnonzero(self._model.geom_group == 1)
+        self._options = mujoco.MjvOption()
+        self._options.geomgroup[:] = 0
+        self._options.geomgroup[1] = 1
+        self._options.sitegroup[:] = 0
+
+    def render(self, joints: NDArray[np.float64], cameras: Sequence[str]) -> list[NDArray[np.uint8]]:
+        """One upright picture ``(size, size, 3)`` for each camera."""
+        self._data.qpos[:] = joints
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        return [self._picture(camera) for camera in cameras]
+
+    def _picture(self, name: str) -> NDArray[np.uint8]:
+        geoms, model = self._visible, self._model
+        model.geom_group[geoms] = np.where(self._in_view(name), 1, 5)
+        self._renderer.update_scene(self._data, camera=name, scene_option=self._options)
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        picture = self._renderer.render()
+        model.geom_group[geoms] = 1
+        return picture
+
+    def _in_view(self, name: str) -> NDArray[np.bool_]:
+        """Which visible geoms' bounding spheres reach into the square view of a camera."""
+        camera, geoms, model = self._model.camera(name).id, self._visible, self._model
+        frame = self._data.cam_xmat[camera].reshape(3, 3)
+        seen = (self._data.geom_xpos[geoms] - self._data.cam_xpos[camera]) @ frame
+        radius = model.geom_rbound[geoms]
+        half = np.radians(model.cam_fovy[camera]) / 2
+        depth = -seen[:, 2] * np.sin(half)
+        reach = np.abs(seen[:, :2]).max(axis=1) * np.cos(half)
+        # Planes have no bounding sphere (radius 0) and are always drawn.
+        return (radius == 0) | ((reach - depth < radius) & (-seen[:, 2] > -radius))
+
+    def close(self) -> None:
+        """Free the graphics context."""
+        self._renderer.close()

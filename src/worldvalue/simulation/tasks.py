@@ -1,0 +1,169 @@
+"""The six robosuite tasks of Suboptimal-Value-Bench: what to say, what to move, where it belongs.
+
+Positions are metres in the world frame of robosuite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Offset = tuple[float, float, float]
+
+BIN_PITCH = (0.195, 0.245)
+"""Distance between neighbouring compartments of robosuite's target bin along x and y."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One manipulation task.
+
+    Attributes:
+        name: short name used in labels and on the command line.
+        environment: robosuite's name of the environment.
+        body: MuJoCo body of the object to move.
+        instructions: paraphrases of the task, at most 64 bytes each.
+        speed: mean speed of the gripper at tempo 1, in m/s; sets the mean length of expert episodes.
+        haste: factors on the speed for hesitation, retry and failure, so that suboptimal episodes get the mean
+            lengths of WVM, Table B.3.
+        retry_kinds: ways in which an attempt can go wrong and be repeated.
+        failure_kinds: ways in which an episode can end without success.
+        wrong_places: offsets from the goal to places where the object does not belong; empty when any spot
+            on a ring around the goal will do.
+        ring: radii ``(min, max)`` and height of that ring relative to the goal.
+    """
+
+    name: str
+    environment: str
+    body: str
+    instructions: tuple[str, ...]
+    speed: float
+    haste: tuple[float, float, float]
+    retry_kinds: tuple[str, ...] = ("miss_beside", "miss_above", "slip", "misplace")
+    failure_kinds: tuple[str, ...] = ("drop_outside", "wrong_place", "give_up")
+    wrong_places: tuple[Offset, ...] = ()
+    ring: Offset = (0.07, 0.10, 0.0)
+
+    def wrong_place(self, rng: np.random.Generator) -> Offset:
+        """An offset ``(dx, dy, dz)`` from the goal to a place where the object does not belong."""
+        if self.wrong_places:
+            return self.wrong_places[rng.integers(len(self.wrong_places))]
+        near, far, height = self.ring
+        radius, angle = rng.uniform(near, far), rng.uniform(0, 2 * np.pi)
+        return (float(radius * np.cos(angle)), float(radius * np.sin(angle)), height)
+
+
+def _pick_place(
+    thing: str,
+    phrases: tuple[str, ...],
+    side: tuple[int, int],
+    speed: float,
+    haste: tuple[float, float, float],
+) -> Task:
+    """A PickPlace task; ``side`` is +1 or -1 along x and y towards the compartments that are wrong."""
+    dx, dy = side[0] * BIN_PITCH[0], side[1] * BIN_PITCH[1]
+    return Task(
+        name=thing,
+        environment=f"PickPlace{thing.capitalize()}",
+        body=f"{thing.capitalize()}_main",
+        instructions=phrases,
+        speed=speed,
+        haste=haste,
+        wrong_places=((dx, 0.0, 0.0), (0.0, dy, 0.0), (dx, dy, 0.0)),
+    )
+
+
+_TASKS = (
+    Task(
+        name="lift",
+        environment="Lift",
+        body="cube_main",
+        instructions=(
+            "lift the red cube",
+            "pick up the red cube",
+            "raise the red block off the table",
+            "grasp the cube and lift it",
+            "take the red block up from the table",
+            "grab the small red cube and hold it up",
+        ),
+        speed=0.041,
+        haste=(1.12, 1.65, 1.1),
+        retry_kinds=("miss_beside", "miss_above", "slip"),
+    ),
+    Task(
+        name="stack",
+        environment="Stack",
+        body="cubeA_main",
+        instructions=(
+            "stack the red cube on the green cube",
+            "put the red block on top of the green block",
+            "place the red cube onto the green one",
+            "pick up the red block and stack it on the green block",
+            "set the small red cube on the green cube",
+            "build a tower with the red cube on the green cube",
+        ),
+        speed=0.053,
+        haste=(1.1, 1.6, 1.1),
+        ring=(0.075, 0.10, -0.05),
+    ),
+    _pick_place(
+        "bread",
+        (
+            "put the bread in its bin",
+            "pick up the bread and place it in the bin",
+            "move the loaf of bread to the right bin",
+            "place the bread into its compartment",
+            "take the bread and put it in the other bin",
+            "grab the bread and drop it into its compartment",
+        ),
+        side=(-1, 1),
+        speed=0.07,
+        haste=(1.25, 1.57, 1.1),
+    ),
+    _pick_place(
+        "can",
+        (
+            "put the can in its bin",
+            "pick up the can and place it in the bin",
+            "move the red soda can to the right bin",
+            "place the can into its compartment",
+            "take the can and put it in the other bin",
+            "grab the coke can and drop it into its compartment",
+        ),
+        side=(-1, -1),
+        speed=0.07,
+        haste=(1.06, 1.5, 1.1),
+    ),
+    _pick_place(
+        "cereal",
+        (
+            "put the cereal box in its bin",
+            "pick up the cereal and place it in the bin",
+            "move the box of cereal to the right bin",
+            "place the cereal box into its compartment",
+            "take the cereal and put it in the other bin",
+            "grab the cereal box and drop it into its compartment",
+        ),
+        side=(1, -1),
+        speed=0.07,
+        haste=(1.06, 1.4, 1.1),
+    ),
+    _pick_place(
+        "milk",
+        (
+            "put the milk in its bin",
+            "pick up the milk and place it in the bin",
+            "move the milk carton to the right bin",
+            "place the milk carton into its compartment",
+            "take the milk and put it in the other bin",
+            "grab the carton of milk and drop it into its compartment",
+        ),
+        side=(1, 1),
+        speed=0.065,
+        haste=(1.18, 1.6, 1.1),
+    ),
+)
+
+TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
+"""All tasks by name, in the order of the paper."""

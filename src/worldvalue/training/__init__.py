@@ -1,0 +1,1 @@
+"""The training loop, its checkpoints and logs, and the cache of encoded frames."""

@@ -1,0 +1,53 @@
+"""Checkpoints of a run: weights (safetensors), optimizer, schedule, random state and step, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from accelerate import Accelerator
+from torch.optim.lr_scheduler import LRScheduler
+
+from worldvalue.data.files import replacing
+from worldvalue.types import DataError
+
+KEPT = 2
+"""How many of the newest checkpoints stay."""
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """Checkpoint folders of a run, oldest first."""
+    return sorted((out / "checkpoints").glob("step_*"))
+
+
+def latest_checkpoint(out: Path) -> Path | None:
+    """The newest checkpoint folder of a run, or None."""
+    return next(reversed(checkpoints(out)), None)
+
+
+def save_checkpoint(out: Path, accelerator: Accelerator, step: int) -> None:
+    """Write ``out/checkpoints/step_XXXXXXXX`` under a temporary name, rename it, drop the oldest ones."""
+    with replacing(out / "checkpoints" / f"step_{step:08d}") as partial:
+        accelerator.save_state(str(partial), safe_serialization=True)
+        (partial / "progress.json").write_text(json.dumps({"step": step}))
+    for old in checkpoints(out)[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def load_checkpoint(out: Path, accelerator: Accelerator, schedule: LRScheduler) -> int:
+    """Load the newest checkpoint of a run into the prepared parts; its step, or 0 when there is none.
+
+    Raises:
+        DataError: the checkpoint does not fit the model.
+    """
+    folder = latest_checkpoint(out)
+    if folder is None:
+        return 0
+    try:
+        accelerator.load_state(str(folder))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise DataError(f"{folder} does not fit this model; use the settings of the run that wrote it.") from error
+    step = json.loads((folder / "progress.json").read_text())["step"]
+    schedule.load_state_dict({"last_epoch": step, "_step_count": step + 1})
+    return step

@@ -1,0 +1,151 @@
+"""Labelled episodes as training material: target values, and frames encoded once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from worldvalue.backbones.video_vae import VideoVAE, pictures_to_float
+from worldvalue.data.files import replacing
+from worldvalue.data.pictures import PictureSettings, picture
+from worldvalue.data.value_targets import from_labels, progress
+from worldvalue.data.windows import TrainingEpisode
+from worldvalue.types import DataError, Episode, EpisodeSource
+
+
+@dataclass(frozen=True)
+class StoredCodes:
+    """Codes of one episode's frames in a file ``(T, c, h, w)`` float16, read piece by piece."""
+
+    path: Path
+
+    def read(self, indices: NDArray[np.int64]) -> Tensor:
+        """See ``FrameItems.read``: float32."""
+        codes = np.load(self.path, mmap_mode="r")
+        return torch.from_numpy(np.asarray(codes[indices], dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Frames of one episode, decoded when asked for: ``(n, 3, H, W)`` float32 in [-1, 1]."""
+
+    episode: Episode
+    settings: PictureSettings
+    cameras: Sequence[str] | None
+
+    def read(self, indices: NDArray[np.int64]) -> Tensor:
+        """See ``FrameItems.read``."""
+        return pictures_to_float(torch.from_numpy(picture(self.episode, indices, self.settings, self.cameras)))
+
+
+class FrameDataset(Dataset):
+    """Random single frames of episodes, to train an autoencoder: sample ``i`` is a pure function of ``i``."""
+
+    def __init__(self, frames: NDArray[np.uint8], seed: int, samples: int) -> None:
+        self.frames = frames
+        self.seed = seed
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, number: int) -> Tensor:
+        """A frame ``(3, H, W)`` float32 in [-1, 1], mirrored or not."""
+        rng = np.random.default_rng((self.seed, number))
+        frame = pictures_to_float(torch.from_numpy(np.array(self.frames[rng.integers(len(self.frames))])))
+        return frame.flip(-1) if rng.random() < 0.5 else frame
+
+
+def target_values(episode: Episode) -> NDArray[np.float64] | None:
+    """Values ``(T,)`` to learn: from the labels, plain progress without any; None for a failure, which has none."""
+    if episode.labels is None or episode.labels.mode is None:
+        return None if episode.success is False else progress(episode.length)
+    return None if episode.labels.mode == "failure" else from_labels(episode.labels)
+
+
+def sample_frames(
+    source: EpisodeSource, settings: PictureSettings, per_episode: int, cameras: Sequence[str] | None, seed: int
+) -> NDArray[np.uint8]:
+    """Pictures ``(n, H, W, 3)`` from random times of every readable episode."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for episode in _readable(source, "Reading frames"):
+        indices = np.sort(rng.choice(episode.length, min(per_episode, episode.length), replace=False))
+        frames.append(picture(episode, indices, settings, cameras))
+    return np.concatenate(frames)
+
+
+def training_episodes(
+    source: EpisodeSource,
+    vae: VideoVAE,
+    settings: PictureSettings,
+    cache: Path,
+    cameras: Sequence[str] | None = None,
+) -> list[TrainingEpisode]:
+    """Episodes with a target value, their frames encoded once into ``cache`` where the autoencoder allows it.
+
+    Failures have no target and are left out. The cache is kept by autoencoder, picture settings and dataset, and is
+    filled episode by episode, so that an interrupted run goes on where it stopped.
+
+    Raises:
+        DataError: no episode can be used.
+    """
+    key = hashlib.sha256(f"{_fingerprint(vae)} {settings} {cameras} {source.path.resolve()}".encode()).hexdigest()[:16]
+    made = []
+    for episode in _readable(source, "Encoding frames" if vae.caches_frames else "Reading episodes"):
+        values = target_values(episode)
+        if values is None:
+            continue
+        items = Pictures(episode, settings, cameras)
+        stored = cache / key / f"episode_{episode.index:06d}.npy"
+        if vae.caches_frames and not stored.exists():
+            _store(stored, vae, items, episode.length)
+        made.append(
+            TrainingEpisode(
+                episode.timestamps, values, episode.instruction, StoredCodes(stored) if vae.caches_frames else items
+            )
+        )
+    if not made:
+        raise DataError(f"{source.path} has no successful episode to learn values from.")
+    return made
+
+
+@torch.inference_mode()
+def _store(path: Path, vae: VideoVAE, pictures: Pictures, length: int) -> None:
+    device = next(vae.parameters()).device
+    codes = []
+    with torch.autocast(device.type, torch.bfloat16):
+        for start in range(0, length, 64):
+            frames = pictures.read(np.arange(start, min(start + 64, length)))
+            codes.append(vae.per_frame(frames.to(device)).half().cpu().numpy())
+    with replacing(path) as partial:
+        np.save(partial, np.concatenate(codes))
+
+
+def _readable(source: EpisodeSource, doing: str) -> Iterator[Episode]:
+    """Episodes that open; the others are named on standard error."""
+    console = Console(stderr=True)
+    with Progress(console=console) as bar:
+        for index in bar.track(range(len(source)), description=doing):
+            try:
+                yield source[index]
+            except DataError as error:
+                console.print(f"left out: {error}")
+
+
+def _fingerprint(module: nn.Module) -> str:
+    """Hash of all weights."""
+    digest = hashlib.sha256()
+    for tensor in module.state_dict().values():
+        digest.update(tensor.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,200 @@
+"""The vocabulary of worldvalue: episodes, labels, value curves, and the protocols between rooms.
+
+Everything else imports from here; this module imports nothing of ours. Times are seconds, rates are
+frames per second, images are uint8 RGB ``(T, H, W, 3)``, values rise with progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Mode = Literal["expert", "hesitation", "retry", "failure"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+class DataError(ValueError):
+    """Bad input. The message is one sentence: which file, what is wrong, what to do about it."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known about how an episode went (Suboptimal-Value-Bench, WVM appendix B).
+
+    Attributes:
+        length: number of frames ``T`` of the labelled episode.
+        mode: how the episode went; None when unknown.
+        m, n: first and last frame of the suboptimal segment, inclusive, ``0 < m < n < T - 1``; None when there
+            is no such segment.
+        success: whether the task was done at the end; None when unknown.
+        task: short task name such as ``"lift"``; None when unknown.
+        kinds: what exactly happened in the segment, such as ``("miss_beside",)``.
+    """
+
+    length: int
+    mode: Mode | None = None
+    m: int | None = None
+    n: int | None = None
+    success: bool | None = None
+    task: str | None = None
+    kinds: tuple[str, ...] = ()
+
+
+class FrameReader(Protocol):
+    """Decodes frames of one episode on demand; holds no pictures between calls."""
+
+    def read(self, camera: str, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Frames ``(len(indices), H, W, 3)`` in the order asked for (repeats allowed).
+
+        Raises:
+            DataError: the video is missing, damaged, or has fewer frames than the episode has rows.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One robot episode: an instruction and what was seen and done, frame by frame.
+
+    Attributes:
+        index: number of the episode in its dataset or manifest, from 0.
+        name: what a person would call it (a video's path, or ``episode_000012``).
+        instruction: the task in words.
+        fps: nominal frame rate.
+        timestamps: ``(T,)`` float64 seconds since the first frame, strictly rising.
+        cameras: names of the views; the first is the default one.
+        reader: decodes the frames.
+        first_row: number of this episode's first frame in the whole dataset (LeRobot's ``index``).
+        proprioception: ``(T, P)`` float32 or None.
+        actions: ``(T, A)`` float32 or None.
+        labels: what is known about how it went, or None.
+    """
+
+    index: int
+    name: str
+    instruction: str
+    fps: float
+    timestamps: NDArray[np.float64]
+    cameras: tuple[str, ...]
+    reader: FrameReader
+    first_row: int = 0
+    proprioception: NDArray[np.float32] | None = None
+    actions: NDArray[np.float32] | None = None
+    labels: Labels | None = None
+
+    @property
+    def length(self) -> int:
+        """Number of frames ``T``."""
+        return len(self.timestamps)
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the task was done at the end; None when unknown."""
+        return self.labels.success if self.labels else None
+
+    def frames(
+        self, indices: Sequence[int] | NDArray[np.integer] | None = None, camera: str | None = None
+    ) -> NDArray[np.uint8]:
+        """Frames ``(n, H, W, 3)`` of one camera, decoded now; all of them when ``indices`` is None.
+
+        Raises:
+            DataError: the camera does not exist or its video cannot be decoded.
+        """
+        wanted = range(self.length) if indices is None else [int(i) for i in indices]
+        return self.reader.read(self.camera_named(camera), wanted)
+
+    def camera_named(self, name: str | None) -> str:
+        """The camera of that name; None is the default one.
+
+        The last part of a dotted name is enough (``front`` for ``observation.images.front``) when only one
+        camera ends in it.
+
+        Raises:
+            DataError: no camera, or more than one, is meant.
+        """
+        if name is None:
+            return self.cameras[0]
+        if name in self.cameras:
+            return name
+        meant = [camera for camera in self.cameras if camera.rpartition(".")[2] == name]
+        if len(meant) == 1:
+            return meant[0]
+        raise DataError(f"{self.name} has no camera '{name}'; choose one of: {', '.join(self.cameras)}.")
+
+    def indices_at(self, rate: float) -> NDArray[np.int64]:
+        """Indices ``(n,)`` of the frames nearest in time to ``0, 1/rate, 2/rate, ...`` up to the last frame.
+
+        Half-way ties go to the earlier frame. The rate is never raised: with ``rate`` at or above the
+        episode's own, each frame comes once.
+        """
+        if rate >= self.fps or self.length == 1:
+            return np.arange(self.length)
+        # A last frame that rounding has put a little before its tick still counts as on time.
+        ticks = np.arange(int(self.timestamps[-1] * rate + 0.01) + 1) / rate
+        after = np.clip(np.searchsorted(self.timestamps, ticks), 1, self.length - 1)
+        before = after - 1
+        late = self.timestamps[after] - ticks < ticks - self.timestamps[before] - 1e-9
+        return np.unique(np.where(late, after, before))
+
+
+class EpisodeSource(Protocol):
+    """A dataset as a sequence of episodes that are opened one at a time."""
+
+    @property
+    def path(self) -> Path:
+        """Where the dataset lies."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Episode:
+        """Open episode ``index``. Raises DataError when this one episode is bad; others stay usable."""
+        ...
+
+    def __iter__(self) -> Iterator[Episode]: ...
+
+
+@dataclass(frozen=True)
+class ValueCurve:
+    """Values of one episode, one row for each frame of the original rate.
+
+    Attributes:
+        timestamps: ``(T,)`` seconds since the first frame.
+        mean, std: ``(T,)`` float32 mean and standard deviation of the value over noise draws and windows.
+        q10, q50, q90: ``(T,)`` float32 quantiles of the same draws.
+        scored: ``(n,)`` int64 indices of the frames the model looked at; the rest is linear in time between.
+    """
+
+    timestamps: NDArray[np.float64]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    q10: NDArray[np.float32]
+    q50: NDArray[np.float32]
+    q90: NDArray[np.float32]
+    scored: NDArray[np.int64]
+
+
+Batch = Mapping[str, "torch.Tensor"]
+"""Tensors of one training or scoring batch by name; each model documents the names it reads."""
+
+
+class ValueModel(Protocol):
+    """What training asks of a model. Loss names equal the names of the weights in the model's config."""
+
+    config: Any
+
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Scalar losses by name, unweighted."""
+        ...
+
+    def example_batch(self, batch_size: int = 2) -> Batch:
+        """A random batch of the right names, shapes and dtypes."""
+        ...

@@ -1,0 +1,169 @@
+"""The suite on real videos whose brightness is the true value: a model that reads it is perfect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from worldvalue.benchmark.controls import still_episode
+from worldvalue.benchmark.suite import STILL_EPISODES, run_suite, to_markdown, write_result
+from worldvalue.data import MANIFEST_NAME, ManifestRow, encode_video, open_episodes, write_manifest
+from worldvalue.data.value_targets import from_labels, progress
+from worldvalue.types import DataError, Episode, EpisodeSource, Labels, ValueCurve
+
+FPS = 10.0
+LABELS = {
+    "fast": Labels(60, "expert", success=True, task="lift"),
+    "slow": Labels(90, "expert", success=True, task="can"),
+    "pause": Labels(100, "hesitation", 30, 60, success=True, task="lift"),
+    "miss": Labels(100, "retry", 50, 75, success=True, task="lift"),
+    "slip": Labels(100, "retry", 40, 70, success=True, task="can"),
+    "drop": Labels(60, "failure", success=False, task="lift"),
+}
+
+
+def brightness(labels: Labels) -> NDArray[np.float64]:
+    try:
+        return from_labels(labels)
+    except ValueError:  # no ground truth: it gets half-way
+        return progress(labels.length) / 2
+
+
+def write_videos(folder: Path, labels: dict[str, Labels]) -> EpisodeSource:
+    for name, label in labels.items():
+        grey = (20 + 200 * brightness(label)).round().astype(np.uint8)
+        encode_video(folder / f"{name}.mp4", (np.full((32, 32, 3), level, np.uint8) for level in grey), FPS)
+    rows = [ManifestRow("do it", FPS, label, video=f"{name}.mp4") for name, label in labels.items()]
+    write_manifest(folder / MANIFEST_NAME, rows)
+    return open_episodes(folder)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> EpisodeSource:
+    return write_videos(tmp_path_factory.mktemp("videos"), LABELS)
+
+
+ValueOf = Callable[[Episode, NDArray[np.int64]], NDArray[np.floating]]
+
+
+def scorer(value_of: ValueOf) -> Callable[[Sequence[Episode]], list[ValueCurve]]:
+    """Curves at 2 frames a second, linear between, with a band of 0.05 to either side."""
+
+    def score_group(episodes: Sequence[Episode]) -> list[ValueCurve]:
+        curves = []
+        for episode in episodes:
+            scored = episode.indices_at(2.0)
+            at_scored = value_of(episode, scored)
+            mean = np.interp(np.arange(episode.length), scored, at_scored).astype(np.float32)
+            band = (mean - 0.05, mean, mean + 0.05)
+            curves.append(ValueCurve(episode.timestamps, mean, np.zeros_like(mean), *band, scored))
+        return curves
+
+    return score_group
+
+
+def see(episode: Episode, scored: NDArray[np.int64]) -> NDArray[np.floating]:
+    return (episode.frames(scored).mean(axis=(1, 2, 3)) - 20) / 200
+
+
+def count(episode: Episode, scored: NDArray[np.int64]) -> NDArray[np.floating]:
+    return scored / (episode.length - 1)
+
+
+def say_half(episode: Episode, scored: NDArray[np.int64]) -> NDArray[np.floating]:
+    return np.full(len(scored), 0.5)
+
+
+def test_a_model_that_sees_the_true_value_scores_best(source: EpisodeSource) -> None:
+    result = run_suite(source, scorer(see), group=4)
+    metrics = result["metrics"]
+    assert metrics["expert_voc"]["mean"] == 1
+    assert metrics["hesitation_rmse"]["mean"] < 0.01
+    assert metrics["retry_voc"]["mean"] == 1
+    assert metrics["band_coverage"]["mean"] == 1
+    assert result["success_auroc"] == 1
+    assert result["left_out"] == []
+    assert metrics["retry_voc"]["tasks"]["can"] == {"mean": 1, "trajectories": 1, "ill_defined": 0}
+    assert set(metrics["hesitation_rmse"]["tasks"]) == {"lift"}
+
+
+def test_a_model_that_only_counts_frames_is_found_out(source: EpisodeSource) -> None:
+    result = run_suite(source, scorer(count), group=4)
+    assert result["metrics"]["expert_voc"]["mean"] == 1
+    assert result["metrics"]["retry_voc"]["mean"] == -1
+    assert result["still_frame"]["voc"] == 1
+    assert result["still_frame"]["rise"] == pytest.approx(1, abs=0.1)
+
+
+def test_a_constant_prediction_is_counted_and_scores_zero(source: EpisodeSource) -> None:
+    result = run_suite(source, scorer(say_half), group=4)
+    assert result["metrics"]["expert_voc"] == {
+        "mean": 0,
+        "trajectories": 2,
+        "ill_defined": 2,
+        "tasks": {task: {"mean": 0, "trajectories": 1, "ill_defined": 1} for task in ("can", "lift")},
+    }
+    assert result["metrics"]["retry_voc"]["ill_defined"] == 2
+    assert result["still_frame"]["ill_defined"] == STILL_EPISODES
+
+
+def test_still_videos_show_one_frame_only(source: EpisodeSource) -> None:
+    still = still_episode(source[0], 30)
+    frames = still.frames()
+    assert len(frames) == LABELS["fast"].length
+    assert (frames == source[0].frames([30])).all()
+    assert run_suite(source, scorer(see), group=4)["still_frame"]["ill_defined"] == STILL_EPISODES
+
+
+def test_the_figures_do_not_depend_on_the_size_of_a_group(source: EpisodeSource) -> None:
+    assert run_suite(source, scorer(see), group=1) == run_suite(source, scorer(see), group=100)
+
+
+def test_progress_is_told_for_every_video(source: EpisodeSource) -> None:
+    told: list[int] = []
+    run_suite(source, scorer(see), group=4, done=told.append)
+    assert sum(told) == len(LABELS) + STILL_EPISODES
+
+
+def test_episodes_that_cannot_be_measured_are_left_out_with_the_reason(tmp_path: Path) -> None:
+    labels = {
+        **LABELS,
+        "blink": Labels(100, "hesitation", 31, 32, task="lift"),  # between two scored frames
+        "long": Labels(100, "retry", 10, 80, task="lift"),  # no ground truth
+        "unknown": Labels(60),
+        "broken": Labels(60, "expert", task="lift"),
+    }
+    source = write_videos(tmp_path, labels)
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    left_out = {left["episode"]: left["reason"] for left in run_suite(source, scorer(see), group=4)["left_out"]}
+    reasons = ["No scored frame", "half of the 100 frames", "No ground-truth", "broken.mp4"]
+    assert len(left_out) == len(reasons)
+    for reason in reasons:
+        assert any(reason in told for told in left_out.values()), reason
+
+
+def test_a_dataset_without_labels_is_refused(tmp_path: Path) -> None:
+    write_videos(tmp_path, {"clip": Labels(30)})
+    (tmp_path / MANIFEST_NAME).unlink()
+    with pytest.raises(DataError, match="no episode to measure"):
+        run_suite(open_episodes(tmp_path, "do it"), scorer(see), group=4)
+
+
+def test_the_table_of_a_written_result_holds_figures_published_ones_and_controls(
+    source: EpisodeSource, tmp_path: Path
+) -> None:
+    result = run_suite(source, scorer(see), group=4)
+    write_result(tmp_path / "result.json", result)
+    read = json.loads((tmp_path / "result.json").read_text())
+    assert read == result
+    lines = to_markdown(read).splitlines()
+    assert lines[0] == "| task | Expert-VOC ↑ | Hesitation-RMSE ↓ | Retry-VOC ↑ |"
+    assert lines[2] == "| can | 1.00 (1) | - | 1.00 (1) |"
+    assert lines[3] == "| lift | 1.00 (1) | 0.00 (1) | 1.00 (1) |"
+    assert lines[6].endswith("| 0.99 | 0.04 | 0.75 |")
+    assert any("20 videos of one repeated picture" in line for line in lines)

@@ -1,0 +1,105 @@
+"""The oracle in the real simulator: what it does is what the labels say."""
+
+import importlib.util
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+if importlib.util.find_spec("robosuite") is None:
+    pytest.skip("needs the simulator", allow_module_level=True)
+
+from worldvalue.simulation.environment import CAMERAS, Camera, Environment, Pose
+from worldvalue.simulation.oracle import Rollout, defect, run_plan
+from worldvalue.simulation.plan import Plan, draw_plan
+from worldvalue.simulation.tasks import TASKS
+from worldvalue.types import Mode
+
+LIFT = TASKS["lift"]
+
+
+@pytest.fixture(scope="module")
+def lift() -> Environment:
+    return Environment(LIFT)
+
+
+@pytest.fixture(scope="module")
+def camera(lift: Environment) -> Iterator[Camera]:
+    camera = Camera(lift, 64)
+    yield camera
+    camera.close()
+
+
+def episode(lift: Environment, mode: Mode, seed: int) -> tuple[Plan, Rollout]:
+    plan = draw_plan(LIFT, mode, np.random.default_rng(seed))
+    return plan, run_plan(lift, plan, seed)
+
+
+def test_the_same_seed_gives_the_same_episode_whatever_ran_before(lift: Environment) -> None:
+    plan, first = episode(lift, "retry", 3)
+    episode(lift, "failure", 4)
+    again = run_plan(lift, plan, 3)
+    assert np.array_equal(first.actions, again.actions)
+    assert np.array_equal(first.joints, again.joints)
+    assert first.segment == again.segment
+
+
+def test_a_retry_moves_back_from_the_object_and_then_succeeds(lift: Environment) -> None:
+    plan, rollout = episode(lift, "retry", 3)
+    assert defect(plan, rollout) is None
+    assert rollout.segment is not None
+    m, n = rollout.segment
+    height = rollout.state[:, 2]
+    assert height[n] - height[m] > 0.03, "the way back from a table leads up"
+    assert not rollout.success[: n + 1].any()
+    assert rollout.success[-1]
+
+
+def test_a_hesitating_hand_stays_where_it_is(lift: Environment) -> None:
+    plan, rollout = episode(lift, "hesitation", 1)
+    assert defect(plan, rollout) is None
+    assert rollout.segment is not None
+    m, n = rollout.segment
+    place = rollout.state[m : n + 1, :3]
+    assert np.linalg.norm(place - place[-1], axis=1).max() < 0.03
+    assert 2.0 <= (n - m) / 10 <= 8.0
+
+
+def test_stepping_is_robosuites_own_step(lift: Environment) -> None:
+    action = np.array([0.3, -0.2, -0.5, 0.1, 0.0, 0.2, 1.0], dtype=np.float32)
+    lift.reset(5)
+    for _ in range(3):
+        lift.step(action)
+    ours = lift.joints()
+    lift.reset(5)
+    for _ in range(3):
+        lift._env.step(action.astype(np.float64))
+    assert np.array_equal(ours, lift.joints())
+
+
+def test_leaving_out_what_is_not_in_view_changes_no_pixel(
+    lift: Environment, camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lift.reset(5)
+    culled = camera.render(lift.joints(), CAMERAS)
+    assert not camera._in_view(CAMERAS[1]).all(), "the camera at the hand does not see the whole arm"
+    monkeypatch.setattr(camera, "_in_view", lambda name: np.ones(len(camera._visible), dtype=bool))
+    for ours, whole in zip(culled, camera.render(lift.joints(), CAMERAS), strict=True):
+        assert np.array_equal(ours, whole)
+
+
+def test_pictures_are_upright_and_show_the_red_cube(lift: Environment, camera: Camera) -> None:
+    lift.reset(5)
+    front = camera.render(lift.joints(), ("agentview",))[0].astype(int)
+    assert front.shape == (64, 64, 3)
+    red = (front[..., 0] > 90) & (front[..., 1] < 80)
+    assert 5 < red.sum() < 100
+    assert np.flatnonzero(red.any(axis=1)).max() < 48, "the cube lies on the table"
+    assert front[:6].mean() < front[-16:].mean(), "the robot stands at the far side, the white table is near"
+
+
+def test_a_hand_that_points_down_closes_along_y_at_yaw_zero() -> None:
+    matrix = Pose(np.zeros(3), np.pi / 2).matrix()
+    assert np.allclose(matrix[:, 2], [0, 0, -1])
+    assert np.allclose(matrix[:, 0], [-1, 0, 0]), "a quarter turn takes y to -x"
+    assert np.allclose(Pose(np.zeros(3), 0.0).matrix()[:, 0], [0, 1, 0])

@@ -1,0 +1,93 @@
+"""The real classes with the smallest numbers that still make sense, for tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from worldvalue.backbones.experts import ExpertConfig
+from worldvalue.data.pictures import PictureSettings
+from worldvalue.models import Estimator, EstimatorConfig
+from worldvalue.models.wvm import WVMConfig
+from worldvalue.types import Episode, Labels
+
+PIXELS = 64
+
+
+def small_config() -> EstimatorConfig:
+    """Two layers of width 24, 64-pixel pictures, 4 tokens a latent frame."""
+    video = {
+        "patch_size": (1, 4, 4),
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "in_channels": 16,
+        "out_channels": 16,
+        "text_dim": 16,
+        "freq_dim": 32,
+        "ffn_dim": 48,
+        "num_layers": 2,
+    }
+    value = ExpertConfig(
+        width=16,
+        ffn_width=32,
+        cross_heads=2,
+        cross_head_dim=8,
+        layers=2,
+        heads=2,
+        head_dim=12,
+        text_dim=16,
+        freq_dim=32,
+    )
+    text = {"vocab_size": 384, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    vae = {
+        "in_channels": 12,
+        "out_channels": 12,
+        "down_block_types": ["DownEncoderBlock2D"] * 3,
+        "up_block_types": ["UpDecoderBlock2D"] * 3,
+        "block_out_channels": [8, 8, 8],
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "norm_num_groups": 4,
+        "mid_block_add_attention": False,
+    }
+    model = WVMConfig(video=video, value=value, text=text, text_length=32, text_pool=4, latent_size=(8, 8))
+    return EstimatorConfig(model, "AutoencoderKL", vae, PictureSettings(PIXELS, PIXELS))
+
+
+def small_estimator(seed: int = 0) -> Estimator:
+    """A small estimator whose new layers, zero at the start of training, are random, so that everything shows."""
+    torch.manual_seed(seed)
+    estimator = Estimator(small_config()).eval()
+    torch.nn.init.normal_(estimator.model.value.proj_out.weight, std=0.5)
+    return estimator
+
+
+class PaintedFrames:
+    """A white square that moves over grey noise: frames computed when asked for."""
+
+    def __init__(self, length: int, seed: int = 0) -> None:
+        self.length = length
+        self.seed = seed
+
+    def read(self, camera: str, indices: object) -> np.ndarray:
+        """Frames ``(n, 64, 64, 3)``."""
+        pictures = np.random.default_rng(self.seed).integers(0, 80, (1, PIXELS, PIXELS, 3), dtype=np.uint8)
+        pictures = np.repeat(pictures, len(indices), axis=0)
+        for picture, index in zip(pictures, indices, strict=True):
+            left = int(index / max(self.length - 1, 1) * (PIXELS - 8))
+            picture[20:28, left : left + 8] = 255
+        return pictures
+
+
+def painted_episode(length: int = 60, index: int = 0, fps: float = 10.0, labels: Labels | None = None) -> Episode:
+    """An episode of ``PaintedFrames``."""
+    return Episode(
+        index=index,
+        name=f"painted {index}",
+        instruction="push the square to the right",
+        fps=fps,
+        timestamps=np.arange(length) / fps,
+        cameras=("front",),
+        reader=PaintedFrames(length, index),
+        labels=labels,
+    )
