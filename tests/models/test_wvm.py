@@ -70,7 +70,7 @@ def test_scoring_with_kept_keys_and_values_equals_one_joint_attention_with_a_mas
     current = batch["latents"][:, :, :1]
     text = model.text(batch["tokens"])
     noise = torch.randn(2, 1, 4)
-    quick = model.predict(model.observe(current, text), batch["values"][:, 0], noise)[:, 0]
+    quick = model.predict(model.observe(current, text), batch["values"][:, :1], noise)[:, 0]
     velocity = _joint_reference(model, current, text, batch["values"][:, 0], noise[:, 0])
     slow = unspread(noise[:, 0] - velocity).clamp(0, 1)
     torch.testing.assert_close(quick, slow, rtol=1e-5, atol=1e-5)
@@ -140,7 +140,7 @@ def test_the_prefix_value_reaches_the_prediction() -> None:
     model = _model()
     batch = model.example_batch(1)
     context = model.observe(batch["latents"][:, :, :1], model.text(batch["tokens"]))
-    low, high = (model.predict(context, torch.tensor([p]), torch.zeros(1, 1, 4)) for p in (0.0, 1.0))
+    low, high = (model.predict(context, torch.tensor([[p]]), torch.zeros(1, 1, 4)) for p in (0.0, 1.0))
     assert not torch.equal(low, high)
 
 
@@ -158,7 +158,7 @@ def test_several_euler_steps_follow_the_velocity_field_step_by_step() -> None:
     model = _model()
     batch = model.example_batch(1)
     context = model.observe(batch["latents"][:, :, :1], model.text(batch["tokens"]))
-    prefix, noise = torch.tensor([0.3]), torch.randn(1, 1, 4)
+    prefix, noise = torch.tensor([[0.3]]), torch.randn(1, 1, 4)
     x = noise[:, 0, :, None]
     for now, after in ((1.0, 0.5), (0.5, 0.0)):
         v = model._value_velocity(spread(prefix).view(1, 1, 1), x, torch.tensor([now]), context)

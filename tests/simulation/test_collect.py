@@ -76,6 +76,8 @@ def test_bad_requests_say_what_to_do(tmp_path: Path) -> None:
         collect(tmp_path / "out", {"expert": 1}, ["fold"])
     with pytest.raises(DataError, match="nothing to collect"):
         collect(tmp_path / "out", {"expert": 0})
+    with pytest.raises(DataError, match="even size"):
+        collect(tmp_path / "out", {"expert": 1}, size=65)
     with pytest.raises(DataError, match="not a collection"):
         collect(tmp_path, {"expert": 1})
 

@@ -157,13 +157,13 @@ class WVM(nn.Module):
 
         Args:
             context: of B windows, from ``observe``.
-            prefix: ``(B,)`` value at the frame before the chunk, in [0, 1].
+            prefix: ``(B, S)`` value at the frame before the chunk, in [0, 1].
             noise: ``(B, S, h)`` standard normal draws.
             steps: Euler steps; one as in the paper (appendix A) gives the mean, several give its spread.
         """
         batch, draws, _ = noise.shape
         context = context.repeat(draws)
-        clean = spread(prefix).repeat_interleave(draws).view(-1, 1, 1)
+        clean = spread(prefix).reshape(-1, 1, 1)
         x = noise.flatten(0, 1).unsqueeze(-1)
         levels = fm.sigma_schedule(steps, self.config.sigma_shift).to(x.device)
         for now, after in pairwise(levels):

@@ -62,10 +62,16 @@ class _Track:
         positions = self.starts[step] + np.arange(1 + self.chunk)
         return self.items[torch.from_numpy(positions.clip(0, len(self.scored) - 1))]
 
-    def prefix(self, step: int) -> float:
-        """The mean so far at the prefix frame; 0 before the first frame."""
-        start = self.starts[step]
-        return 0.0 if start < 0 else float(np.nanmean(self.draws[start]))
+    def prefix(self, step: int) -> NDArray[np.float32]:
+        """Value ``(S,)`` before the next window: the mean so far, the same for all draws.
+
+        Before the first frame nothing is known, since a video may begin in the middle of a task: every draw gets
+        a value of its own from U[0, 1], which training has taught the model to distrust (prefix randomization).
+        """
+        start, draws = self.starts[step], self.draws.shape[2]
+        if start < 0:
+            return self.rng.random(draws, dtype=np.float32)
+        return np.full(draws, np.nanmean(self.draws[start]), dtype=np.float32)
 
     def noise(self) -> NDArray[np.float32]:
         """Standard normal ``(S, h)`` for the next window."""
@@ -128,7 +134,7 @@ def _score_step(
 ) -> None:
     current = estimator.vae.per_window(torch.stack([track.window(step) for track in tracks]))
     context = estimator.model.observe(current, torch.stack([texts[t.episode.instruction] for t in tracks]))
-    prefix = torch.tensor([track.prefix(step) for track in tracks], device=estimator.device)
+    prefix = torch.from_numpy(np.stack([track.prefix(step) for track in tracks])).to(estimator.device)
     noise = torch.from_numpy(np.stack([track.noise() for track in tracks])).to(estimator.device)
     values = estimator.model.predict(context, prefix, noise, steps).float().cpu().numpy()
     for track, chunk in zip(tracks, values, strict=True):

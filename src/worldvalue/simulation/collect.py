@@ -139,6 +139,8 @@ def _check(out: Path, settings: Mapping[str, Any]) -> None:
         raise DataError(f"There is no task '{unknown[0]}'; choose from: {', '.join(TASKS)}.")
     if not settings["tasks"] or sum(settings["counts"].values()) == 0:
         raise DataError("There is nothing to collect; ask for at least one episode of one task.")
+    if settings["size"] % 2:
+        raise DataError(f"Pictures of {settings['size']} pixels cannot be encoded; choose an even size.")
     if importlib.util.find_spec("robosuite") is None:
         raise DataError("The simulator is not installed; install it with: pip install 'worldvalue[sim]'.")
     # An unfinished collection may go on with more or fewer tasks and episodes: they do not depend on each other.

@@ -19,12 +19,20 @@ from worldvalue.simulation.tasks import Task
 from worldvalue.types import DataError
 
 os.environ.setdefault("MUJOCO_GL", "egl")
+NO_RENDERER = (
+    f"MuJoCo cannot render with MUJOCO_GL={os.environ['MUJOCO_GL']}; install the system's libraries for it "
+    "(on Debian: apt install libegl1 libegl-mesa0 libgl1-mesa-dri libglvnd0) or set MUJOCO_GL to another one."
+)
+# Importing robosuite warns about optional packages that nothing here needs.
+logging.getLogger("robosuite_logs").disabled = True
 try:
     import mujoco
     import robosuite
     from robosuite.controllers import load_composite_controller_config
 except ImportError as error:
     raise DataError("The simulator is not installed; install it with: pip install 'worldvalue[sim]'.") from error
+except AttributeError as error:  # how PyOpenGL says that a system library is missing
+    raise DataError(NO_RENDERER) from error
 
 CONTROL_HZ = 10
 """One action each stored frame. The physics inside runs at 500 Hz."""
@@ -51,7 +59,16 @@ HAND_DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 """Orientation of the hand that points down with yaw 0; its first column is the axis along which it closes."""
 
 GRASP_DEPTH = 0.03
+"""How far below the top of an object its grasp lies, in metres, unless the object is flatter than twice that."""
+
 MAX_OPENING = 0.075
+"""Widest object between the fingers, in metres."""
+
+REACH_MARGIN = 0.05
+"""Metres by which to aim nearer to the base: the far compartments lie at the edge of the arm's reach."""
+
+BIN_FLOOR = 0.02
+"""Thickness of a bin's floor above its origin in metres."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,6 @@ class Environment:
     """A robosuite task with a Panda arm under OSC_POSE control at 10 Hz."""
 
     def __init__(self, task: Task) -> None:
-        logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
         self.task = task
         self._env = robosuite.make(
             task.environment,
@@ -198,18 +214,17 @@ class Environment:
 
     def goal(self) -> NDArray[np.float64]:
         """Where the object's underside belongs, ``(3,)``: its start (lift), on the other cube, or in its bin."""
-        env = self._env
-        if hasattr(env, "target_bin_placements"):
-            goal = env.target_bin_placements[env.object_id].copy()
-            base = self.data.xpos[self.model.body("robot0_base").id]
-            # The far compartments lie at the edge of the arm's reach: aim 5 cm towards the base.
-            towards = base[:2] - goal[:2]
-            goal[:2] += 0.05 * towards / np.linalg.norm(towards)
-            goal[2] += 0.02
+        if self.task.compartment is not None:
+            goal = self._env.target_bin_placements[self.task.compartment].copy()
+            towards = self.data.xpos[self.model.body("robot0_base").id][:2] - goal[:2]
+            goal[:2] += REACH_MARGIN * towards / np.linalg.norm(towards)
+            goal[2] += BIN_FLOOR
             return goal
-        if hasattr(env, "cubeB_body_id"):
-            return self.data.xpos[env.cubeB_body_id] + np.array([0.0, 0.0, 0.025])
-        return np.array([*self._start[:2], env.model.mujoco_arena.table_offset[2]])
+        if self.task.support is not None:
+            below = self.model.body(self.task.support)
+            height = self.model.geom_size[below.geomadr[0], 2]
+            return self.data.xpos[below.id] + np.array([0.0, 0.0, height])
+        return np.array([*self._start[:2], self._env.model.mujoco_arena.table_offset[2]])
 
     def carry(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
         """Position of the hand ``(3,)`` that brings the held object's underside to ``place``."""
@@ -230,7 +245,10 @@ class Camera:
         self._model = environment.model
         self._data = mujoco.MjData(self._model)
         self._model.vis.quality.offsamples = 0
-        self._renderer = mujoco.Renderer(self._model, size, size, max_geom=1000)
+        try:
+            self._renderer = mujoco.Renderer(self._model, size, size, max_geom=1000)
+        except (mujoco.FatalError, RuntimeError) as error:
+            raise DataError(NO_RENDERER) from error
         self._visible = np.flatnonzero(self._model.geom_group == 1)
         self._options = mujoco.MjvOption()
         self._options.geomgroup[:] = 0

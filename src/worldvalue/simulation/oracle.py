@@ -89,9 +89,9 @@ def defect(plan: Plan, rollout: Rollout) -> str | None:
     m, n = rollout.segment
     if not 0 < m < n < length - 1:
         return "segment at the edge of the episode"
-    if rollout.success[: n + 1].any():
-        return "success before the end of the segment"
     if plan.mode == "retry":
+        if rollout.success[n]:
+            return "success after the retraction"
         if 2 * (n - m) >= length - 1:
             return "retraction longer than half of the episode"
         low, high = RETRACTION_SECONDS

@@ -134,8 +134,7 @@ class _Style:
 
     def __post_init__(self) -> None:
         self.hover = self.rng.uniform(0.09, 0.17)
-        low, high = (0.09, 0.16) if self.task.name in ("lift", "stack") else (0.13, 0.2)
-        self.lift = self.rng.uniform(low, high)
+        self.lift = self.rng.uniform(*self.task.lift)
 
     def pace(self) -> float:
         return self.speed * self.rng.uniform(0.85, 1.2)
@@ -175,13 +174,13 @@ class _Style:
         return Move("lift", Target.HERE, self.pace(), (*drift, self.lift), bulge=self.bulge(0.01), part=part)
 
     def part_of_lift(self) -> float:
-        """A fraction of the lift at which the object is off its support but not yet counted as lifted."""
-        high = 0.035 / self.lift if self.task.name == "lift" else 0.55
+        """A fraction of the lift at which the object is clearly off its support but far from done."""
+        high = 0.55 if self.task.places else 0.055 / self.lift
         return self.rng.uniform(0.6, 1.0) * high
 
     def carry(self, away: Offset = (0.0, 0.0, 0.0), part: float = 1.0) -> Phase:
         """Bring the held object above the goal, or ``away`` from it."""
-        height = self.rng.uniform(0.06, 0.12) if self.task.name == "stack" else self.lift
+        height = self.rng.uniform(0.06, 0.12) if self.task.support else self.lift
         above = (away[0], away[1], height)
         turn = self.rng.uniform(-0.3, 0.3)
         return Move("carry", Target.GOAL, self.pace() * 1.2, above, 0.0, self.bulge(0.06), turn, part)
@@ -197,7 +196,7 @@ class _Style:
     def attempt(self, again: bool = False) -> tuple[Phase, ...]:
         """Everything from wherever the hand is until the task is done."""
         take = (*self.reach(again=again), self.close(), self.raise_up())
-        if self.task.name == "lift":
+        if not self.task.places:
             return take
         return (*take, *self.pause(0.3), self.carry(), *self.lower(), self.release(), self.withdraw(0.05))
 
@@ -275,7 +274,7 @@ def _fail(style: _Style, kind: str) -> tuple[tuple[str, ...], tuple[Phase, ...]]
     away = task.wrong_place(rng)
     take = (*style.reach(), style.close(), style.raise_up())
     if kind == "drop_outside":
-        carry = style.carry(away, part=rng.uniform(0.1, 0.4)) if task.name != "lift" else style.carry(away)
+        carry = style.carry(away, part=rng.uniform(0.1, 0.4)) if task.places else style.carry(away)
         place: tuple[Phase, ...] = (carry,)
     else:
         place = (style.carry(away), *style.lower(away))

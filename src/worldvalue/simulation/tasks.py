@@ -27,6 +27,9 @@ class Task:
         speed: mean speed of the gripper at tempo 1, in m/s; sets the mean length of expert episodes.
         haste: factors on the speed for hesitation, retry and failure, so that suboptimal episodes get the mean
             lengths of WVM, Table B.3.
+        lift: lowest and highest height to which the object is lifted, in metres.
+        support: MuJoCo body onto which the object is put; None when it is not put onto another one.
+        compartment: number of the target bin's compartment into which it is put; None when into none.
         retry_kinds: ways in which an attempt can go wrong and be repeated.
         failure_kinds: ways in which an episode can end without success.
         wrong_places: offsets from the goal to places where the object does not belong; empty when any spot
@@ -40,10 +43,18 @@ class Task:
     instructions: tuple[str, ...]
     speed: float
     haste: tuple[float, float, float]
+    lift: tuple[float, float] = (0.09, 0.16)
+    support: str | None = None
+    compartment: int | None = None
     retry_kinds: tuple[str, ...] = ("miss_beside", "miss_above", "slip", "misplace")
     failure_kinds: tuple[str, ...] = ("drop_outside", "wrong_place", "give_up")
     wrong_places: tuple[Offset, ...] = ()
     ring: Offset = (0.07, 0.10, 0.0)
+
+    @property
+    def places(self) -> bool:
+        """Whether the task ends with putting the object somewhere, rather than with holding it."""
+        return self.support is not None or self.compartment is not None
 
     def wrong_place(self, rng: np.random.Generator) -> Offset:
         """An offset ``(dx, dy, dz)`` from the goal to a place where the object does not belong."""
@@ -57,12 +68,13 @@ class Task:
 def _pick_place(
     thing: str,
     phrases: tuple[str, ...],
-    side: tuple[int, int],
+    compartment: int,
     speed: float,
     haste: tuple[float, float, float],
 ) -> Task:
-    """A PickPlace task; ``side`` is +1 or -1 along x and y towards the compartments that are wrong."""
-    dx, dy = side[0] * BIN_PITCH[0], side[1] * BIN_PITCH[1]
+    """A PickPlace task. Compartments 0 to 3 lie at (low x, low y), (high, low), (low, high), (high, high)."""
+    dx = -BIN_PITCH[0] if compartment in (1, 3) else BIN_PITCH[0]
+    dy = -BIN_PITCH[1] if compartment in (2, 3) else BIN_PITCH[1]
     return Task(
         name=thing,
         environment=f"PickPlace{thing.capitalize()}",
@@ -70,6 +82,8 @@ def _pick_place(
         instructions=phrases,
         speed=speed,
         haste=haste,
+        lift=(0.13, 0.2),
+        compartment=compartment,
         wrong_places=((dx, 0.0, 0.0), (0.0, dy, 0.0), (dx, dy, 0.0)),
     )
 
@@ -105,6 +119,7 @@ _TASKS = (
         ),
         speed=0.053,
         haste=(1.1, 1.6, 1.1),
+        support="cubeB_main",
         ring=(0.075, 0.10, -0.05),
     ),
     _pick_place(
@@ -117,7 +132,7 @@ _TASKS = (
             "take the bread and put it in the other bin",
             "grab the bread and drop it into its compartment",
         ),
-        side=(-1, 1),
+        compartment=1,
         speed=0.07,
         haste=(1.25, 1.57, 1.1),
     ),
@@ -131,7 +146,7 @@ _TASKS = (
             "take the can and put it in the other bin",
             "grab the coke can and drop it into its compartment",
         ),
-        side=(-1, -1),
+        compartment=3,
         speed=0.07,
         haste=(1.06, 1.5, 1.1),
     ),
@@ -145,7 +160,7 @@ _TASKS = (
             "take the cereal and put it in the other bin",
             "grab the cereal box and drop it into its compartment",
         ),
-        side=(1, -1),
+        compartment=2,
         speed=0.07,
         haste=(1.06, 1.4, 1.1),
     ),
@@ -159,7 +174,7 @@ _TASKS = (
             "take the milk and put it in the other bin",
             "grab the carton of milk and drop it into its compartment",
         ),
-        side=(1, 1),
+        compartment=0,
         speed=0.065,
         haste=(1.18, 1.6, 1.1),
     ),

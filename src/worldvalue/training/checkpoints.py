@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 from accelerate import Accelerator
-from torch.optim.lr_scheduler import LRScheduler
 
 from worldvalue.data.files import replacing
 from worldvalue.types import DataError
@@ -35,7 +34,7 @@ def save_checkpoint(out: Path, accelerator: Accelerator, step: int) -> None:
         shutil.rmtree(old)
 
 
-def load_checkpoint(out: Path, accelerator: Accelerator, schedule: LRScheduler) -> int:
+def load_checkpoint(out: Path, accelerator: Accelerator) -> int:
     """Load the newest checkpoint of a run into the prepared parts; its step, or 0 when there is none.
 
     Raises:
@@ -48,6 +47,4 @@ def load_checkpoint(out: Path, accelerator: Accelerator, schedule: LRScheduler) 
         accelerator.load_state(str(folder))
     except (RuntimeError, ValueError, OSError) as error:
         raise DataError(f"{folder} does not fit this model; use the settings of the run that wrote it.") from error
-    step = json.loads((folder / "progress.json").read_text())["step"]
-    schedule.load_state_dict({"last_epoch": step, "_step_count": step + 1})
-    return step
+    return int(json.loads((folder / "progress.json").read_text())["step"])

@@ -6,6 +6,7 @@ dataset and draws its noise from a generator seeded by (seed, k): stopping and r
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from worldvalue.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from worldvalue.training.log import TrainingLog
 from worldvalue.types import Batch, DataError
+
+# T5 ties its embeddings under two names; accelerate writes one and says so at every checkpoint.
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ def train(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, settings))
     model, optimizer = accelerator.prepare(model, optimizer)
-    step = load_checkpoint(out, accelerator, schedule) if resume else 0
+    accelerator.register_for_checkpointing(schedule)
+    step = load_checkpoint(out, accelerator) if resume else 0
     loader = accelerator.prepare(_loader(dataset, collate, settings, step, accelerator.num_processes))
     with TrainingLog(out, step, settings.steps, enabled=accelerator.is_main_process) as log:
         for batch in loader:
@@ -146,9 +151,10 @@ def _step(
         assert losses.keys() == weights.keys(), "losses and weights have the same names"
         total = sum(weights[name] * loss for name, loss in losses.items())
         if not torch.isfinite(total):
+            told = ", ".join(f"{name} {loss.item():.3g}" for name, loss in losses.items())
             raise DataError(
-                f"The loss is no longer finite ({', '.join(f'{k} {float(v):.3g}' for k, v in losses.items())}); the "
-                "last checkpoint is kept: resume from it with a lower learning rate."
+                f"The loss is no longer finite ({told}); the last checkpoint is kept: resume from it with a lower "
+                "learning rate."
             )
         accelerator.backward(total)
     accelerator.clip_grad_norm_(model.parameters(), settings.clip)

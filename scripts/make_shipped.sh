@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Makes the shipped model again from nothing: collect, train the autoencoder, train the model, evaluate, package.
+# Each part continues where it stopped. How long it took is in the model card. Usage: scripts/make_shipped.sh [FOLDER]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+run=${1:-shipped}
+worldvalue=.venv/bin/worldvalue
+shipped=src/worldvalue/models/shipped/tiny
+
+$worldvalue collect robosuite "$run/train" --seed 0 --expert 50 --hesitation 15 --retry 25 --failure 6
+$worldvalue collect robosuite "$run/val" --seed 1000000 --expert 10 --hesitation 10 --retry 10 --failure 3
+$worldvalue train vae --recipe tiny --data "$run/train" --out "$run/vae" --resume
+$worldvalue train wvm --recipe tiny --data "$run/train" --vae "$run/vae/vae" --out "$run/wvm" --resume
+$worldvalue bench "$run/val" --model "$run/wvm/model" --out "$run/figures.json"
+
+mkdir -p "$shipped"
+cp "$run/wvm/model/config.json" "$run/wvm/model/model.safetensors" "$shipped/"
+cp "$run/figures.json" "$shipped/figures.json"
+$worldvalue score "$run/val" --model "$run/wvm/model" --out "$run/report"
+.venv/bin/python scripts/future_frames.py "$run/val" --model "$run/wvm/model" --out docs/images/future_frames.png

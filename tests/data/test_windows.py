@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worldvalue.data.augment import Augmentation, randomize_prefix, rewind
+from worldvalue.data.value_targets import retry_curve
+from worldvalue.data.windows import TrainingEpisode, WindowDataset, nearest, scoring_starts
+
+PLAIN = Augmentation(rewind=0.0, plateau=0.0, random_prefix=0.0)
+
+
+class _Numbers:
+    """Items that are the frame numbers themselves, so a window tells which frames it shows."""
+
+    def read(self, indices: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(indices)
+
+
+def _dataset(augmentation: Augmentation, length: int = 120, m: int = 50, n: int = 70, seed: int = 0) -> WindowDataset:
+    values = retry_curve(length, m, n)
+    episode = TrainingEpisode(np.arange(length) / 10, values, "lift the cube", _Numbers())
+    return WindowDataset([episode], rate=2.0, chunk=4, augmentation=augmentation, seed=seed, samples=1000)
+
+
+def test_a_plain_window_runs_forward_at_the_rate_and_carries_the_values_of_its_frames() -> None:
+    dataset = _dataset(PLAIN)
+    truth = dataset.episodes[0].values
+    for number in range(50):
+        sample = dataset[number]
+        frames = sample["items"].numpy()
+        inside = (frames > 0) & (frames < 119)
+        assert set(np.diff(frames)[inside[1:] & inside[:-1]]) <= {5}
+        np.testing.assert_allclose(sample["values"], truth[frames[:5]], rtol=1e-6)
+
+
+@given(seed=st.integers(0, 1000))
+def test_the_values_of_a_rewound_window_follow_its_frames(seed: int) -> None:
+    dataset = _dataset(Augmentation(rewind=1.0, plateau=0.0, random_prefix=0.0), seed=seed)
+    sample = dataset[0]
+    frames = sample["items"].numpy()
+    assert (np.diff(frames) <= 0).all()
+    np.testing.assert_allclose(sample["values"], dataset.episodes[0].values[frames[:5]], rtol=1e-6)
+
+
+def test_a_plateau_shows_one_frame_and_one_value() -> None:
+    sample = _dataset(Augmentation(rewind=1.0, plateau=1.0, random_prefix=0.0))[3]
+    assert len(set(sample["items"].tolist())) == 1
+    assert len(set(sample["values"].tolist())) == 1
+
+
+def test_rewinds_and_plateaus_come_as_often_as_asked() -> None:
+    rng = np.random.default_rng(0)
+    settings = Augmentation()
+    kinds = [np.sign(np.diff(rewind(np.arange(9), settings, rng)).sum()) for _ in range(20_000)]
+    assert np.mean(np.equal(kinds, 1)) == pytest.approx(0.5, abs=0.01)
+    assert np.mean(np.equal(kinds, 0)) == pytest.approx(0.05, abs=0.005)
+    assert np.mean(np.equal(kinds, -1)) == pytest.approx(0.45, abs=0.01)
+
+
+def test_a_randomized_prefix_leaves_the_chunk_alone() -> None:
+    rng = np.random.default_rng(0)
+    values = np.linspace(0.2, 0.6, 5, dtype=np.float32)
+    drawn = [randomize_prefix(values, Augmentation(random_prefix=1.0), rng) for _ in range(2000)]
+    assert all(np.array_equal(d[1:], values[1:]) for d in drawn)
+    assert np.mean([d[0] for d in drawn]) == pytest.approx(0.5, abs=0.03)
+    assert np.array_equal(randomize_prefix(values, Augmentation(random_prefix=0.0), rng), values)
+
+
+@given(frames=st.integers(1, 60), stride=st.integers(1, 4))
+def test_scoring_windows_cover_every_frame_and_none_beyond_a_full_chunk(frames: int, stride: int) -> None:
+    starts = scoring_starts(frames, chunk=4, stride=stride)
+    covered = {s + 1 + i for s in starts for i in range(4)}
+    assert set(range(frames)) <= covered
+    assert starts[0] == -1
+    assert starts[-1] == max(frames - 5, -1)
+    assert (np.diff(starts) >= 0).all()
+    assert len(set(starts)) == len(starts)
+
+
+@given(
+    gaps=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=20),
+    times=st.lists(st.floats(-2, 25), min_size=1, max_size=9),
+)
+def test_nearest_is_the_frame_nearest_in_time(gaps: list[float], times: list[float]) -> None:
+    stamps = np.concatenate(([0.0], np.cumsum(gaps)))
+    found = nearest(stamps, np.array(times))
+    for time, index in zip(times, found, strict=True):
+        assert abs(stamps[index] - time) == pytest.approx(np.abs(stamps - time).min())
+
+
+def test_samples_depend_on_seed_and_number_alone() -> None:
+    one, other = _dataset(Augmentation()), _dataset(Augmentation())
+    for number in (7, 3, 7):
+        assert torch.equal(one[number]["items"], other[number]["items"])
+    assert any(not torch.equal(one[i]["items"], _dataset(Augmentation(), seed=1)[i]["items"]) for i in range(5))
