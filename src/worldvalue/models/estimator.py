@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -129,7 +130,7 @@ def load_model(name_or_folder: str | Path) -> Estimator:
         config = _config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         estimator = Estimator(config)
         estimator.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(
             f"{folder} holds no usable checkpoint: {_first_line(error)}; train or copy it again."
         ) from error

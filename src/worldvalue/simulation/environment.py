@@ -197,15 +197,21 @@ class Environment:
         yaws = np.radians(np.arange(-80.0, 81.0, 4.0))
         along = points[:, :2] @ np.stack([-np.sin(yaws), np.cos(yaws)])
         widths = np.ptp(along, axis=0)
-        good = yaws[widths <= min(widths.min() * 1.04, MAX_OPENING)]
-        if not len(good):
-            good = yaws[[widths.argmin()]]
+        straight = np.where(np.abs(yaws) < np.pi / 4, widths, np.inf)
+        if self._in_compartment(points) and straight.min() < MAX_OPENING:
+            # The hand is as wide as a compartment along x: between its walls it must close along y.
+            widths = straight
+        good = yaws[widths <= widths.min() * 1.04]
         yaw = float(good[int(preference * (len(good) - 1) + 0.5)])
         axes = np.array([[-np.sin(yaw), np.cos(yaw)], [np.cos(yaw), np.sin(yaw)]])
         extents = points[:, :2] @ axes.T
         middle = (extents.max(axis=0) + extents.min(axis=0)) / 2 @ axes
         low, high = points[:, 2].min(), points[:, 2].max()
         return Pose(np.array([*middle, high - min(GRASP_DEPTH, (high - low) / 2)]), yaw)
+
+    def _in_compartment(self, points: NDArray[np.float64]) -> bool:
+        """Whether the object lies in the target bin rather than in the one where it began."""
+        return self.task.compartment is not None and float(points[:, 1].mean()) > self._env.bin2_pos[1] - 0.25
 
     def clearance(self, yaw: float) -> tuple[NDArray[np.float64], float]:
         """The direction ``(3,)`` across the closing axis of a hand at ``yaw``, the object's half width in it."""

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import torch
+from diffusers import WanTransformer3DModel
+
+from worldvalue.backbones.video_dit import VideoDiT
+
+CONFIG = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 4,
+    "out_channels": 4,
+    "text_dim": 16,
+    "freq_dim": 32,
+    "ffn_dim": 48,
+    "num_layers": 2,
+}
+
+
+@torch.no_grad()
+def test_weights_that_diffusers_wrote_give_what_diffusers_gives(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = WanTransformer3DModel(**CONFIG).eval()
+    theirs.save_pretrained(tmp_path / "transformer")
+    ours = VideoDiT.from_pretrained(tmp_path, subfolder="transformer").eval()
+    latents, sigma, text = torch.randn(2, 4, 2, 6, 8), torch.tensor([0.2, 0.9]), torch.randn(2, 5, 16)
+    expected = theirs(latents, sigma * 1000, text).sample
+    torch.testing.assert_close(ours(latents, sigma, ours.embed_text(text)).velocity, expected)
+
+
+@torch.no_grad()
+def test_two_groups_with_handed_on_keys_equal_one_pass_with_a_noise_level_per_token() -> None:
+    """diffusers lets every token see every other; the last group of ours sees the same, so it must agree there."""
+    torch.manual_seed(0)
+    config = {**CONFIG, "num_layers": 1}  # with one layer, what the first group sees of the second cannot come back
+    theirs = WanTransformer3DModel(**config).eval()
+    ours = VideoDiT(**config).eval()
+    ours.load_state_dict(theirs.state_dict())
+    latents, text = torch.randn(2, 4, 2, 6, 8), torch.randn(2, 5, 16)
+    clean, noised = torch.zeros(2), torch.tensor([0.4, 0.7])
+    tokens = 3 * 4
+    levels = torch.cat((clean[:, None].expand(-1, tokens), noised[:, None].expand(-1, tokens)), dim=1)
+    expected = theirs(latents, levels * 1000, text).sample[:, :, 1:]
+    states = ours.embed_text(text)
+    seen = ours(latents[:, :, :1], clean, states).keys_values
+    found = ours(latents[:, :, 1:], noised, states, first_frame=1, context=seen).velocity
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_diffusers_reads_back_is_what_was_written(tmp_path: Path) -> None:
+    ours = VideoDiT(**CONFIG)
+    ours.save_pretrained(tmp_path)
+    again = WanTransformer3DModel.from_pretrained(tmp_path)
+    for name, tensor in ours.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])

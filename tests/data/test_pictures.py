@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from tests.small import painted_episode
+
+from worldvalue.data.pictures import PictureSettings, picture
+from worldvalue.types import DataError, Episode
+
+
+class _Plain:
+    """Each camera shows one grey level."""
+
+    def read(self, camera: str, indices: object) -> np.ndarray:
+        level = {"left": 10, "right": 200, "top": 90}[camera]
+        return np.full((len(indices), 48, 64, 3), level, dtype=np.uint8)
+
+
+def _episode() -> Episode:
+    return Episode(**{**painted_episode(5).__dict__, "cameras": ("left", "right", "top"), "reader": _Plain()})
+
+
+def test_one_camera_fills_the_picture_and_is_the_first_by_default() -> None:
+    shown = picture(_episode(), np.array([0, 3]), PictureSettings(32, 40))
+    assert shown.shape == (2, 32, 40, 3)
+    assert (shown == 10).all()
+    assert (picture(_episode(), np.array([0]), PictureSettings(32, 40), ["top"]) == 90).all()
+
+
+def test_cameras_are_tiled_row_by_row() -> None:
+    shown = picture(_episode(), np.array([0]), PictureSettings(32, 64, rows=1, columns=2), ["right", "left"])[0]
+    assert (shown[:, :32] == 200).all()
+    assert (shown[:, 32:] == 10).all()
+    shown = picture(_episode(), np.array([0]), PictureSettings(64, 32, rows=2, columns=1))[0]
+    assert (shown[:32] == 10).all()
+    assert (shown[32:] == 200).all()
+
+
+def test_the_wrong_number_of_cameras_is_refused_with_those_there_are() -> None:
+    with pytest.raises(DataError, match="left, right, top"):
+        picture(_episode(), np.array([0]), PictureSettings(32, 64, columns=2), ["left"])
+    with pytest.raises(DataError, match="no camera 'back'"):
+        picture(_episode(), np.array([0]), PictureSettings(32, 32), ["back"])
+
+
+def test_frames_of_the_right_size_are_left_alone() -> None:
+    episode = painted_episode(5)
+    frames = episode.frames([2])
+    np.testing.assert_array_equal(picture(episode, np.array([2]), PictureSettings(64, 64)), frames)
