@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch.utils.data import default_collate
 
 from worldvalue.backbones.video_vae import FrameVAE, pictures_to_float
 from worldvalue.data.files import replacing
@@ -35,11 +35,11 @@ def train_autoencoder(recipe: Recipe, source: EpisodeSource, out: Path, resume: 
     if settings is None:
         raise DataError("This recipe takes a pretrained autoencoder; there is none to train.")
     per_episode = max(AUTOENCODER_FRAMES // len(source), 1)
-    frames = sample_frames(source, config.picture, per_episode, None, settings.seed)
-    dataset = FrameDataset(frames, settings.seed, settings.steps * settings.batch)
+    frames, episode = sample_frames(source, config.picture, per_episode, None, settings.seed)
+    dataset = FrameDataset(frames, episode, settings.seed, settings.steps * settings.batch)
     torch.manual_seed(settings.seed)
     vae = FrameVAE(config.vae)
-    train(vae, vae.weights, dataset, _stack_frames, settings, out, resume)
+    train(vae, vae.weights, dataset, default_collate, settings, out, resume)
     sample = frames[np.random.default_rng(settings.seed).integers(len(frames), size=256)]
     vae.fit_statistics(pictures_to_float(torch.from_numpy(sample)))
     folder = out / "vae"
@@ -90,10 +90,6 @@ def _on_trained(vae: Path | None, config: EstimatorConfig) -> Estimator:
     estimator = Estimator(config)
     estimator.vae.load_state_dict(load_file(vae / "model.safetensors"))
     return estimator
-
-
-def _stack_frames(samples: Sequence[Tensor]) -> Batch:
-    return {"frames": torch.stack(list(samples))}
 
 
 def _collate_windows(

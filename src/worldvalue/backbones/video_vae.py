@@ -88,12 +88,17 @@ class FrameVAE(VideoVAE):
         return self.losses(batch)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Reconstruction (absolute error) and divergence from a standard normal of ``frames`` ``(B, 3, H, W)``."""
+        """Reconstruction error and divergence from a standard normal.
+
+        Args:
+            batch: ``frames`` ``(B, 3, H, W)`` in [-1, 1]; ``weight`` ``(B, 1, H, W)`` of their pixels.
+        """
         frames = batch["frames"]
         posterior = self.autoencoder.encode(F.pixel_unshuffle(frames, self.PATCH)).latent_dist
         pictures = F.pixel_shuffle(self.autoencoder.decode(posterior.sample()).sample, self.PATCH)
+        error = (pictures.float() - frames).abs()
         return {
-            "reconstruction": F.l1_loss(pictures.float(), frames),
+            "reconstruction": (batch["weight"] * (error + error**2)).mean(),
             "divergence": posterior.kl().float().mean() / posterior.mean[0].numel(),
         }
 

@@ -6,6 +6,7 @@ a LeRobot v3.0 dataset with ``labels.jsonl`` at ``OUT``. Running the same comman
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import json
 import multiprocessing
@@ -207,7 +208,9 @@ def _scene(task: str, size: int) -> tuple[Environment, Camera]:
     from worldvalue.simulation.environment import Camera, Environment
 
     environment = Environment(TASKS[task])
-    return environment, Camera(environment, size)
+    camera = Camera(environment, size)
+    atexit.register(camera.close)
+    return environment, camera
 
 
 def collect_episode(spec: EpisodeSpec, episodes: Path, size: int) -> None:

@@ -145,11 +145,6 @@ class Environment:
         """Whether robosuite counts the task as done now."""
         return bool(self._env._check_success())
 
-    def holding(self) -> bool:
-        """Whether both fingers touch the object."""
-        names = [self.model.geom(geom).name for geom in self._geoms]
-        return bool(self._env._check_grasp(gripper=self._robot.gripper, object_geoms=names))
-
     def joints(self) -> NDArray[np.float64]:
         """All joint positions ``(nq,)`` of the scene: enough to render it again."""
         return self.data.qpos.copy()
@@ -168,10 +163,6 @@ class Environment:
         arm = self._robot._ref_joint_pos_indexes
         parts = (position, np.roll(quaternion, -1), self.data.qpos[fingers], self.data.qpos[arm])
         return np.concatenate(parts).astype(np.float32)
-
-    def object_position(self) -> NDArray[np.float64]:
-        """Centre of the object ``(3,)``."""
-        return self.data.xpos[self._body].copy()
 
     def object_points(self) -> NDArray[np.float64]:
         """Corners or mesh vertices ``(n, 3)`` of the object in the world."""
@@ -197,21 +188,15 @@ class Environment:
         yaws = np.radians(np.arange(-80.0, 81.0, 4.0))
         along = points[:, :2] @ np.stack([-np.sin(yaws), np.cos(yaws)])
         widths = np.ptp(along, axis=0)
-        straight = np.where(np.abs(yaws) < np.pi / 4, widths, np.inf)
-        if self._in_compartment(points) and straight.min() < MAX_OPENING:
-            # The hand is as wide as a compartment along x: between its walls it must close along y.
-            widths = straight
-        good = yaws[widths <= widths.min() * 1.04]
+        good = yaws[widths <= min(widths.min() * 1.04, MAX_OPENING)]
+        if not len(good):
+            good = yaws[[widths.argmin()]]
         yaw = float(good[int(preference * (len(good) - 1) + 0.5)])
         axes = np.array([[-np.sin(yaw), np.cos(yaw)], [np.cos(yaw), np.sin(yaw)]])
         extents = points[:, :2] @ axes.T
         middle = (extents.max(axis=0) + extents.min(axis=0)) / 2 @ axes
         low, high = points[:, 2].min(), points[:, 2].max()
         return Pose(np.array([*middle, high - min(GRASP_DEPTH, (high - low) / 2)]), yaw)
-
-    def _in_compartment(self, points: NDArray[np.float64]) -> bool:
-        """Whether the object lies in the target bin rather than in the one where it began."""
-        return self.task.compartment is not None and float(points[:, 1].mean()) > self._env.bin2_pos[1] - 0.25
 
     def clearance(self, yaw: float) -> tuple[NDArray[np.float64], float]:
         """The direction ``(3,)`` across the closing axis of a hand at ``yaw``, the object's half width in it."""

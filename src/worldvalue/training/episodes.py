@@ -49,21 +49,38 @@ class Pictures:
 
 
 class FrameDataset(Dataset):
-    """Random single frames of episodes, to train an autoencoder: sample ``i`` is a pure function of ``i``."""
+    """Random single frames of episodes, to train an autoencoder: sample ``i`` is a pure function of ``i``.
 
-    def __init__(self, frames: NDArray[np.uint8], seed: int, samples: int) -> None:
+    Args:
+        frames: ``(n, H, W, 3)`` pictures of all episodes.
+        episode: ``(n,)`` which episode each is from.
+        seed, samples: of the draws, and how many there are.
+    """
+
+    EMPHASIS = 10.0
+
+    def __init__(self, frames: NDArray[np.uint8], episode: NDArray[np.int64], seed: int, samples: int) -> None:
         self.frames = frames
+        self.episode = episode
         self.seed = seed
         self.samples = samples
+        self.means = np.stack([frames[episode == e].mean(0) for e in range(episode[-1] + 1)]).astype(np.float32)
 
     def __len__(self) -> int:
         return self.samples
 
-    def __getitem__(self, number: int) -> Tensor:
-        """A frame ``(3, H, W)`` float32 in [-1, 1], mirrored or not."""
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """A frame ``frames`` ``(3, H, W)`` in [-1, 1], mirrored or not, and ``weight`` ``(1, H, W)`` of its pixels.
+
+        What differs from the episode's mean picture, the robot and what it moves, weighs more: a small object is
+        too few pixels to be worth a place in the code otherwise.
+        """
         rng = np.random.default_rng((self.seed, number))
-        frame = pictures_to_float(torch.from_numpy(np.array(self.frames[rng.integers(len(self.frames))])))
-        return frame.flip(-1) if rng.random() < 0.5 else frame
+        drawn = rng.integers(len(self.frames))
+        picture = torch.from_numpy(self.frames[drawn])
+        moved = (picture.float() - torch.from_numpy(self.means[self.episode[drawn]])).abs().mean(-1) / 127.5
+        sample = {"frames": pictures_to_float(picture), "weight": 1.0 + self.EMPHASIS * moved[None]}
+        return {name: x.flip(-1) for name, x in sample.items()} if rng.random() < 0.5 else sample
 
 
 def target_values(episode: Episode) -> NDArray[np.float64] | None:
@@ -75,14 +92,14 @@ def target_values(episode: Episode) -> NDArray[np.float64] | None:
 
 def sample_frames(
     source: EpisodeSource, settings: PictureSettings, per_episode: int, cameras: Sequence[str] | None, seed: int
-) -> NDArray[np.uint8]:
-    """Pictures ``(n, H, W, 3)`` from random times of every readable episode."""
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Pictures ``(n, H, W, 3)`` from random times of every readable episode, and ``(n,)`` which one each is from."""
     rng = np.random.default_rng(seed)
     frames = []
     for episode in _readable(source, "Reading frames"):
         indices = np.sort(rng.choice(episode.length, min(per_episode, episode.length), replace=False))
         frames.append(picture(episode, indices, settings, cameras))
-    return np.concatenate(frames)
+    return np.concatenate(frames), np.repeat(np.arange(len(frames)), [len(part) for part in frames])
 
 
 def training_episodes(
