@@ -1,14 +1,15 @@
-# make demo | test | lint | format | bench. Each target first makes the environment in .venv where it is missing or
-# older than pyproject.toml and constraints.txt.
+# make demo | test | lint | format | bench | shipped. Each target first makes the environment in .venv where it is
+# missing or older than pyproject.toml and constraints.txt.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO_TASKS := lift,stack,can,bread
 DEMO_SEED := 3000000
-DATA ?= demo/episodes
+VALIDATION := runs/shipped/val
+DATA ?= $(VALIDATION)
 
-.PHONY: help install system demo bench test lint format clean
+.PHONY: help install system demo bench shipped test lint format clean
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt | system
 	touch $@
 
 system:
-	@scripts/system_libraries.sh
+	@PYTHON=$(PYTHON) scripts/system_libraries.sh
 
 demo: $(INSTALLED) ## collect a few simulated episodes, score them, say where the report is
 	$(BIN)/worldvalue collect robosuite demo/episodes --tasks $(DEMO_TASKS) --expert 1 --hesitation 0 --retry 1 \
@@ -29,8 +30,14 @@ demo: $(INSTALLED) ## collect a few simulated episodes, score them, say where th
 	$(BIN)/worldvalue score demo/episodes --out demo/report
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
-bench: $(INSTALLED) ## the benchmark table of the shipped model on labelled episodes: make bench DATA=DIR
+$(VALIDATION): | $(INSTALLED)
+	$(BIN)/worldvalue collect robosuite $@ --seed 1000000 --expert 10 --hesitation 10 --retry 10 --failure 3
+
+bench: $(INSTALLED) | $(DATA) ## the shipped model's benchmark table; on other labelled episodes: make bench DATA=DIR
 	$(BIN)/worldvalue bench $(DATA)
+
+shipped: $(INSTALLED) ## make the shipped model again from nothing: hours
+	scripts/make_shipped.sh runs/shipped
 
 test: lint ## lint, then all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

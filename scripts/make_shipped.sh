@@ -13,7 +13,7 @@ $worldvalue train vae --recipe tiny --data "$run/train" --out "$run/vae" --resum
 $worldvalue train wvm --recipe tiny --data "$run/train" --vae "$run/vae/vae" --out "$run/wvm" --resume
 $worldvalue bench "$run/val" --model "$run/wvm/model" --out "$run/figures.json"
 
-mkdir -p "$shipped"
+mkdir -p "$shipped" docs/images
 cp "$run/wvm/model/config.json" "$run/wvm/model/model.safetensors" "$shipped/"
 cp "$run/figures.json" "$shipped/figures.json"
 $worldvalue score "$run/val" --model "$run/wvm/model" --out "$run/report"

@@ -96,10 +96,10 @@ def score(
     from rich.console import Console
 
     from worldvalue.data import open_episodes
+    from worldvalue.data.identity import weights_identity
     from worldvalue.models import load_model
     from worldvalue.scoring.console import print_outcome
     from worldvalue.scoring.dataset import Request, score_dataset
-    from worldvalue.scoring.shards import weights_identity
     from worldvalue.scoring.sliding_windows import ScoreSettings, score_group
 
     source = open_episodes(path, instruction)
@@ -213,7 +213,7 @@ def main() -> None:
     """Run the command line; bad input becomes one sentence and exit code 2."""
     try:
         app()
-    except (DataError, FileNotFoundError) as error:
+    except (DataError, OSError) as error:
         if _state["debug"]:
             raise
         typer.echo(f"worldvalue: {error}", err=True)

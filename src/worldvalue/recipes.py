@@ -37,8 +37,8 @@ class Recipe:
 def tiny() -> Recipe:
     """The shipped model: everything from scratch on a CPU, 128 px, one camera.
 
-    Run: ``worldvalue train wvm --recipe tiny --data DIR --out DIR`` after ``worldvalue train vae`` with the same
-    options; ``make shipped`` does all of it. Expect the figures of the model card.
+    Run: ``worldvalue train vae --data DIR --out VAE``, then ``worldvalue train wvm --data DIR --vae VAE/vae --out
+    RUN``; ``make shipped`` does all of it. Expect the figures of the model card.
     """
     layers, heads, head_dim, text_dim = 6, 8, 32, 128
     video = {
@@ -158,7 +158,19 @@ def _replaced(part: Any, path: Sequence[str], value: Any, whole: str) -> Any:
         rebuild = partial(dict, inside)
     if name not in inside:
         raise DataError(f"There is no setting '{whole}'; at '{name}' there are: {', '.join(inside) or 'none'}.")
-    return rebuild(**{name: _replaced(inside[name], rest, value, whole) if rest else value})
+    new = _replaced(inside[name], rest, value, whole) if rest else _fitting(inside[name], value, whole)
+    return rebuild(**{name: new})
+
+
+def _fitting(old: Any, value: Any, whole: str) -> Any:
+    """The value, if it is of the old one's kind."""
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    number = (int, float)
+    same = isinstance(value, number) and not isinstance(value, bool) if isinstance(old, number) else True
+    if not same or (isinstance(old, int) and not isinstance(value, int)):
+        raise DataError(f"'{whole}' takes {'a whole number' if isinstance(old, int) else 'a number'}, not {value!r}.")
+    return value
 
 
 def _read(value: str) -> Any:

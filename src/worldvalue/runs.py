@@ -34,14 +34,14 @@ def train_autoencoder(recipe: Recipe, source: EpisodeSource, out: Path, resume: 
     config, settings = recipe.estimator, recipe.autoencoder
     if settings is None:
         raise DataError("This recipe takes a pretrained autoencoder; there is none to train.")
-    per_episode = max(AUTOENCODER_FRAMES // len(source), 1)
-    frames, episode = sample_frames(source, config.picture, per_episode, None, settings.seed)
+    per_episode = max(AUTOENCODER_FRAMES // max(len(source), 1), 1)
+    frames, episode = sample_frames(source, config.picture, per_episode, settings.seed)
     dataset = FrameDataset(frames, episode, settings.seed, settings.steps * settings.batch)
     torch.manual_seed(settings.seed)
     vae = FrameVAE(config.vae)
     train(vae, vae.weights, dataset, default_collate, settings, out, resume)
     sample = frames[np.random.default_rng(settings.seed).integers(len(frames), size=256)]
-    vae.fit_statistics(pictures_to_float(torch.from_numpy(sample)))
+    vae.fit_statistics(pictures_to_float(torch.from_numpy(sample)).to(vae.mean.device))
     folder = out / "vae"
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as partial:
@@ -72,6 +72,8 @@ def train_value_model(
     Raises:
         DataError: neither ``vae`` nor ``pretrained`` fits the recipe; or see ``training.loop.train``.
     """
+    if vae and pretrained:
+        raise DataError("Give either --vae or --pretrained: a pretrained Wan model brings its own autoencoder.")
     torch.manual_seed(recipe.training.seed)
     estimator = from_wan(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
     config, settings = estimator.config, recipe.training
@@ -85,16 +87,18 @@ def train_value_model(
 
 
 def _on_trained(vae: Path | None, config: EstimatorConfig) -> Estimator:
+    if config.vae_class != "AutoencoderKL":
+        raise DataError("This recipe stands on a pretrained Wan model; give its folder with --pretrained.")
     if vae is None or not (vae / "model.safetensors").is_file():
         raise DataError(f"{vae or 'Without --vae there'} is no trained autoencoder; run 'worldvalue train vae' first.")
+    if json.loads((vae / "config.json").read_text(encoding="utf-8")) != config.vae:
+        raise DataError(f"{vae} was trained with another recipe; train an autoencoder with this one.")
     estimator = Estimator(config)
     estimator.vae.load_state_dict(load_file(vae / "model.safetensors"))
     return estimator
 
 
-def _collate_windows(
-    estimator: Estimator, episodes: Sequence[TrainingEpisode]
-) -> Callable[[Sequence[Mapping[str, Any]]], Batch]:
+def _collate_windows(estimator: Estimator, episodes: Sequence[TrainingEpisode]) -> Callable[[list[Any]], Batch]:
     """Samples of ``WindowDataset`` to a batch; text states are computed here only for a text encoder that is fixed."""
     distinct = sorted({episode.instruction for episode in episodes})
     encoder = estimator.model.text

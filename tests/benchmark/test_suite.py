@@ -112,6 +112,13 @@ def test_a_constant_prediction_is_counted_and_scores_zero(source: EpisodeSource)
     assert result["still_frame"]["ill_defined"] == STILL_EPISODES
 
 
+def test_a_prediction_that_is_no_number_never_scores_best(source: EpisodeSource) -> None:
+    result = run_suite(source, scorer(lambda episode, scored: np.full(len(scored), np.nan)), group=4)
+    metrics = result["metrics"]
+    assert metrics["expert_voc"]["mean"] == metrics["retry_voc"]["mean"] == 0
+    assert (metrics["hesitation_rmse"]["mean"], metrics["hesitation_rmse"]["ill_defined"]) == (1, 1)
+
+
 def test_still_videos_show_one_frame_only(source: EpisodeSource) -> None:
     still = still_episode(source[0], 30)
     frames = still.frames()

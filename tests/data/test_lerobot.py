@@ -198,6 +198,8 @@ class TestBadInput:
             ({"codebase_version": None}, "codebase_version None"),
             ({"features": {}}, "names no camera"),
             ({"features": None}, "names no features"),
+            ({"data_path": None}, "has data_path None"),
+            ({"video_path": None}, "does not say where the videos lie"),
         ],
     )
     def test_info_that_makes_no_sense(self, sample, changes, message):

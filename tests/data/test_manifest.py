@@ -47,10 +47,6 @@ def test_the_keys_are_those_of_the_contract_and_unknown_things_are_left_out(tmp_
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"m": 30}, "m = 30, after its end n = 20"),
-        ({"n": 50}, "outside the episode's frames 0 to 49"),
-        ({"m": -1}, "outside"),
-        ({"n": None}, "belong together"),
         ({"mode": "lucky"}, "'lucky' is not one of: expert, hesitation, retry, failure"),
         ({"fps": 0}, "fps is missing or not above 0"),
         ({"fps": None}, "fps is missing or not above 0"),
@@ -83,6 +79,24 @@ def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not UTF-8"):
         read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"m": 30}, "m = 30, after its end n = 20"),
+        ({"n": 50}, "outside the episode's frames 0 to 49"),
+        ({"m": -1}, "outside"),
+        ({"n": None}, "belong together"),
+    ],
+)
+def test_a_wrong_segment_is_told_when_its_episode_is_opened_and_spoils_no_other(tmp_path, change, message):
+    path = tmp_path / "labels.jsonl"
+    path.write_text(json.dumps(LINE | change) + "\n" + json.dumps(LINE) + "\n", "utf-8")
+    wrong, right = read_manifest(path)
+    with pytest.raises(DataError, match=rf"labels\.jsonl: the labels of a\.mp4 are wrong: .*{message}"):
+        labels_for(wrong, 50, path)
+    assert labels_for(right, 50, path) == Labels(50, "retry", 10, 20)
 
 
 def test_labels_take_the_length_of_the_recording_and_must_fit_it(tmp_path):

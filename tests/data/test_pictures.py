@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from tests.small import painted_episode
+from tests.small import PaintedFrames, painted_episode
 
-from worldvalue.data.pictures import PictureSettings, picture
+from worldvalue.data.pictures import PIECE, PictureSettings, picture
 from worldvalue.types import DataError, Episode
 
 
@@ -22,11 +22,11 @@ def test_one_camera_fills_the_picture_and_is_the_first_by_default() -> None:
     shown = picture(_episode(), np.array([0, 3]), PictureSettings(32, 40))
     assert shown.shape == (2, 32, 40, 3)
     assert (shown == 10).all()
-    assert (picture(_episode(), np.array([0]), PictureSettings(32, 40), ["top"]) == 90).all()
+    assert (picture(_episode(), np.array([0]), PictureSettings(32, 40, cameras=("top",))) == 90).all()
 
 
 def test_cameras_are_tiled_row_by_row() -> None:
-    shown = picture(_episode(), np.array([0]), PictureSettings(32, 64, rows=1, columns=2), ["right", "left"])[0]
+    shown = picture(_episode(), np.array([0]), PictureSettings(32, 64, rows=1, columns=2, cameras=("right", "left")))[0]
     assert (shown[:, :32] == 200).all()
     assert (shown[:, 32:] == 10).all()
     shown = picture(_episode(), np.array([0]), PictureSettings(64, 32, rows=2, columns=1))[0]
@@ -36,9 +36,25 @@ def test_cameras_are_tiled_row_by_row() -> None:
 
 def test_the_wrong_number_of_cameras_is_refused_with_those_there_are() -> None:
     with pytest.raises(DataError, match="left, right, top"):
-        picture(_episode(), np.array([0]), PictureSettings(32, 64, columns=2), ["left"])
+        picture(_episode(), np.array([0]), PictureSettings(32, 64, columns=2, cameras=("left",)))
     with pytest.raises(DataError, match="no camera 'back'"):
-        picture(_episode(), np.array([0]), PictureSettings(32, 32), ["back"])
+        picture(_episode(), np.array([0]), PictureSettings(32, 32, cameras=("back",)))
+
+
+def test_long_episodes_are_read_in_pieces_and_give_the_same_pictures() -> None:
+    length = 2 * PIECE + 3
+    asked: list[int] = []
+
+    class Counted(PaintedFrames):
+        def read(self, camera: str, indices: object) -> np.ndarray:
+            asked.append(len(indices))
+            return super().read(camera, indices)
+
+    episode = Episode(**{**painted_episode(length).__dict__, "reader": Counted(length)})
+    shown = picture(episode, np.arange(length), PictureSettings(32, 40))
+    assert asked == [PIECE, PIECE, 3]
+    alone = picture(episode, np.array([PIECE]), PictureSettings(32, 40))
+    np.testing.assert_array_equal(shown[PIECE : PIECE + 1], alone)
 
 
 def test_frames_of_the_right_size_are_left_alone() -> None:

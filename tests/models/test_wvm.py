@@ -166,6 +166,13 @@ def test_several_euler_steps_follow_the_velocity_field_step_by_step() -> None:
     torch.testing.assert_close(model.predict(context, prefix, noise, steps=2)[0, 0], unspread(x[0, :, 0]).clamp(0, 1))
 
 
+def test_losses_have_the_names_of_their_weights() -> None:
+    model = _model()
+    losses = model.losses(model.example_batch(2))
+    assert losses.keys() == model.config.weights.keys()
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+
+
 def test_the_papers_size_has_the_papers_parameters() -> None:
     with torch.device("meta"):
         model = WVM(wan22_5b().estimator.model)

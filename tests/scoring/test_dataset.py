@@ -115,11 +115,16 @@ def test_requests_that_do_not_fit_are_refused_before_any_work(
     folder, out = make_folder(2), tmp_path / "out"
     with pytest.raises(DataError, match="not a LeRobot dataset"):
         score(folder, Request(out, "tiny", "2 fps", in_place=True))
-    with pytest.raises(DataError, match="no camera 'wrist'; choose among: video"):
+    with pytest.raises(DataError, match="no camera 'wrist'; choose one of: video"):
         score(folder, Request(out, "tiny", "2 fps", cameras=("wrist",)))
     with pytest.raises(DataError, match="is a file"):
         score(folder, Request(folder / "0.mp4", "tiny", "2 fps"))
     assert not out.exists()
+
+
+def test_a_camera_may_be_named_by_the_last_part_of_its_name(tmp_path: Path, score: Callable[..., Outcome]):
+    request = Request(tmp_path / "out", "tiny", "2 fps", cameras=("wrist",))
+    assert score(LEROBOT, request).failures == []
 
 
 def test_a_dataset_without_one_good_episode_is_refused(

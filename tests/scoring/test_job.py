@@ -104,6 +104,19 @@ def test_the_identity_of_a_dataset_follows_its_files_but_not_our_outputs(make_fo
     assert dataset_identity(open_episodes(folder), ignore=[sidecar]) != before
 
 
+def test_a_link_that_leads_nowhere_spoils_its_episode_only(
+    make_folder: Callable[..., Path], tmp_path: Path, score_group: ScoreGroup
+):
+    folder = make_folder(2)
+    (folder / "1.mp4").unlink()
+    (folder / "1.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    dataset_identity(open_episodes(folder))
+    job = job_of(folder, tmp_path / "out", score_group)
+    ((first, second),) = job.run()
+    assert first.curve is not None
+    assert "1.mp4 is missing" in str(second.error)
+
+
 def test_the_identity_of_weights_follows_values_and_names():
     first = torch.nn.Linear(3, 2).to(torch.bfloat16)
     second = torch.nn.Linear(3, 2).to(torch.bfloat16)

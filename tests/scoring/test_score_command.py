@@ -68,7 +68,7 @@ def test_one_bad_video_gives_exit_code_1(
     [
         (["nowhere"], "nowhere does not exist"),
         (["videos/0.mp4"], "comes with no instruction"),
-        (["videos", "--camera", "wrist"], "has no camera 'wrist'; choose among: video"),
+        (["videos", "--camera", "wrist"], "has no camera 'wrist'; choose one of: video"),
         (["videos", "--stride", "99"], "stride must be 1 to"),
         (["videos", "--in-place"], "is not a LeRobot dataset"),
         (["videos", "--model", "nothing"], "nothing is neither a shipped model"),

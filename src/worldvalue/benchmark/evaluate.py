@@ -53,8 +53,9 @@ class Metric:
         name: key in the result.
         title: heading in the table; the arrow says which way is better.
         mode: the episodes it is for; None for all with a ground truth.
-        of: the figure of one case; ``nan`` where ill-defined, which then counts as 0.
+        of: the figure of one case; ``nan`` where ill-defined.
         published: WVM on the RoboSuite part of the authors' own data; None when not reported.
+        ill_defined_score: the figure that an ill-defined case counts with; never the best one.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Metric:
     mode: Mode | None
     of: Callable[[Case], float]
     published: float | None = None
+    ill_defined_score: float = 0.0
 
 
 METRICS = (
@@ -72,6 +74,7 @@ METRICS = (
         "hesitation",
         lambda c: hesitation_rmse(c.pred, c.truth, c.m, c.n),
         0.04,
+        ill_defined_score=1.0,
     ),
     Metric("retry_voc", "Retry-VOC ↑", "retry", lambda c: retry_voc(c.pred, c.truth, c.m, c.n), 0.75),
     Metric("band_coverage", "10-90 % band covers", None, lambda c: coverage(c.truth, c.low, c.high)),
@@ -113,7 +116,7 @@ def evaluate(source: EpisodeSource, curves: Iterable[ValueCurve | DataError]) ->
         why = f" ({left_out[0]['reason']})" if left_out else ""
         raise DataError(f"{source.path} has no episode to measure{why}; give labels.jsonl with modes, m and n.")
     return {
-        "metrics": {name: _tell(*summarize(per_task)) for name, per_task in values.items()},
+        "metrics": {m.name: _tell(*summarize(values[m.name], m.ill_defined_score)) for m in METRICS},
         "success_auroc": _number(auroc(*zip(*outcomes, strict=True))) if outcomes else None,
         "left_out": left_out,
     }

@@ -104,7 +104,7 @@ def _cell(figure: dict[str, Any] | None) -> str:
 def _notes(result: dict[str, Any]) -> str:
     still, band = result["still_frame"], result["metrics"]["band_coverage"]["mean"]
     notes = [
-        "Trajectories in brackets. An ill-defined one (constant, or fewer than three frames) counts as 0.",
+        "Trajectories in brackets. One without a rank correlation (constant, fewer than three frames) counts as 0.",
         f"Control: {still['videos']} videos of one repeated picture: VOC {still['voc']:.2f} on average, "
         f"{still['absolute_voc']:.2f} in absolute value, {still['ill_defined']} constant; the value moves by "
         f"{still['rise']:+.3f} on average from the first to the last frame.",

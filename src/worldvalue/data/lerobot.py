@@ -115,6 +115,9 @@ LAYOUTS: Mapping[str, Callable[[Path, Mapping[str, Any], Sequence[str]], Layout]
     "v2.1": LayoutV21,
 }
 
+NEEDED: Mapping[str, Mapping[str, type]] = {"v3.0": {"data_path": str}, "v2.1": {"data_path": str, "chunks_size": int}}
+"""Entries of ``info.json`` without which no file is found."""
+
 
 class LeRobotDataset:
     """An ``EpisodeSource`` over a LeRobot dataset; ``labels.jsonl`` in its root is joined by episode index."""
@@ -128,6 +131,8 @@ class LeRobotDataset:
         self._features: dict[str, Any] = info["features"]
         self._cameras = _camera_keys(path, self._features)
         video_keys = [key for key in self._cameras if self._features[key]["dtype"] == "video"]
+        if video_keys and not isinstance(info.get("video_path"), str):
+            raise DataError(f"{path / 'meta' / 'info.json'} does not say where the videos lie; copy the dataset again.")
         self._layout: Layout = LAYOUTS[info["codebase_version"]](path, info, video_keys)
         manifest = path / MANIFEST_NAME
         rows = read_manifest(manifest) if manifest.exists() else []
@@ -207,7 +212,7 @@ def _read_info(root: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read as JSON; copy the dataset again.") from error
     if not isinstance(info, dict) or not isinstance(info.get("features"), dict):
         raise DataError(f"{path} names no features; this is not a LeRobot dataset.")
-    version = info.get("codebase_version")
+    version = str(info.get("codebase_version"))
     if version not in LAYOUTS:
         raise DataError(
             f"{path} has codebase_version {version!r}, and only {' and '.join(LAYOUTS)} are read; "
@@ -216,6 +221,9 @@ def _read_info(root: Path) -> dict[str, Any]:
     fps = info.get("fps")
     if not isinstance(fps, int | float) or not fps > 0:
         raise DataError(f"{path} has fps {fps!r}; write the dataset's frame rate there.")
+    for key, kind in NEEDED[version].items():
+        if not isinstance(info.get(key), kind):
+            raise DataError(f"{path} has {key} {info.get(key)!r}; copy the dataset again.")
     return info
 
 

@@ -45,8 +45,10 @@ def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
 def read_manifest(path: Path) -> list[ManifestRow]:
     """Read a manifest; blank lines are skipped.
 
+    Whether a segment fits its episode is seen when that one is opened (``labels_for``): a wrong one spoils no other.
+
     Raises:
-        DataError: the file is missing, or a line is bad (the message gives its number).
+        DataError: the file is missing, or a line cannot be understood (the message gives its number).
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -85,7 +87,7 @@ def labels_for(row: ManifestRow, length: int, manifest: Path) -> Labels:
 
 
 def check_segment(labels: Labels, length: int) -> None:
-    """Raise ValueError unless ``m..n`` lies in an episode of ``length`` frames (0: not known yet)."""
+    """Raise ValueError unless ``m..n`` lies in an episode of ``length`` frames."""
     m, n = labels.m, labels.n
     if (m is None) != (n is None):
         raise ValueError("m and n belong together; give both or neither.")
@@ -93,7 +95,7 @@ def check_segment(labels: Labels, length: int) -> None:
         return
     if m > n:
         raise ValueError(f"the segment starts at m = {m}, after its end n = {n}; correct the labels.")
-    if m < 0 or (length and n >= length):
+    if m < 0 or n >= length:
         raise ValueError(f"the segment m = {m}, n = {n} lies outside the episode's frames 0 to {length - 1}.")
 
 
@@ -139,7 +141,6 @@ def _from_json(line: Any) -> ManifestRow:
         raise ValueError(f"the mode '{labels.mode}' is not one of: {', '.join(MODES)}.")
     if labels.length < 0:
         raise ValueError(f"T = {labels.length} is no number of frames.")
-    check_segment(labels, labels.length)
     return ManifestRow(
         instruction=instruction,
         fps=float(fps),

@@ -79,10 +79,15 @@ class Estimator(nn.Module):
             latents = self.vae.per_window(batch["items"])
         return self.model({**batch, "latents": latents})
 
-    def items(self, episode: Episode, indices: NDArray[np.int64], cameras: Sequence[str] | None = None) -> Tensor:
-        """What the autoencoder makes of single frames of an episode ``(n, ...)`` float32 (``VideoVAE.per_frame``)."""
-        frames = torch.from_numpy(picture(episode, indices, self.config.picture, cameras))
-        parts = frames.split(64)
+    def items(self, episode: Episode, indices: NDArray[np.int64], cameras: tuple[str, ...] | None = None) -> Tensor:
+        """What the autoencoder makes of single frames of an episode ``(n, ...)`` float32 (``VideoVAE.per_frame``).
+
+        Args:
+            episode, indices: which frames.
+            cameras: instead of those the configuration names.
+        """
+        settings = replace(self.config.picture, cameras=cameras) if cameras else self.config.picture
+        parts = torch.from_numpy(picture(episode, indices, settings)).split(64)
         return torch.cat([self.vae.per_frame(pictures_to_float(part.to(self.device))).float() for part in parts])
 
     @torch.no_grad()
@@ -112,7 +117,7 @@ class Estimator(nn.Module):
 
 
 def load_model(name_or_folder: str | Path) -> Estimator:
-    """A shipped model by its name (``"tiny"``), or the one in a checkpoint folder, on the CPU in float32.
+    """A shipped model by its name (``"tiny"``) or one in a checkpoint folder: float32, on the GPU if there is one.
 
     Raises:
         DataError: no such model; or its files do not fit together.
@@ -134,7 +139,7 @@ def load_model(name_or_folder: str | Path) -> Estimator:
         raise DataError(
             f"{folder} holds no usable checkpoint: {_first_line(error)}; train or copy it again."
         ) from error
-    return estimator.eval()
+    return estimator.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def from_wan(folder: Path, config: EstimatorConfig) -> Estimator:
@@ -145,6 +150,8 @@ def from_wan(folder: Path, config: EstimatorConfig) -> Estimator:
     Raises:
         DataError: a part is missing, or its head shape or depth is not the value stream's.
     """
+    if config.vae_class != "AutoencoderKLWan":
+        raise DataError("This recipe has an autoencoder of its own; a pretrained Wan model needs a recipe made for it.")
     for part in ("transformer", "vae", "text_encoder", "tokenizer"):
         if not (folder / part).is_dir():
             raise DataError(f"{folder} has no folder '{part}'; give a Wan model in diffusers layout.")
@@ -173,7 +180,9 @@ def _config(told: dict[str, Any]) -> EstimatorConfig:
     model = told.pop("model")
     value = ExpertConfig(**model.pop("value"))
     model["latent_size"] = tuple(model["latent_size"])
-    told["picture"] = PictureSettings(**told["picture"])
+    shown = told.pop("picture")
+    shown["cameras"] = tuple(shown["cameras"]) if shown["cameras"] else None
+    told["picture"] = PictureSettings(**shown)
     return EstimatorConfig(model=WVMConfig(value=value, **model), **told)
 
 

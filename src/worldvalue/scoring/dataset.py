@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worldvalue.data.files import replacing
+from worldvalue.data.identity import dataset_identity
 from worldvalue.data.progress import PROGRESS_COLUMNS, PROGRESS_NAME, write_progress
 from worldvalue.scoring.job import Job, Row, ScoreGroup, write_table
 from worldvalue.scoring.report import About, write_report
-from worldvalue.scoring.shards import Identity, Shards, dataset_identity
+from worldvalue.scoring.shards import Identity, Shards
 from worldvalue.types import DataError, Episode, EpisodeSource
 
 SARM_NAME = "sarm_progress.parquet"
@@ -159,10 +160,8 @@ def _check_cameras(source: EpisodeSource, cameras: Sequence[str]) -> None:
             episode = source[position]
         except DataError:
             continue
-        missing = [camera for camera in cameras if camera not in episode.cameras]
-        if missing:
-            known = ", ".join(episode.cameras)
-            raise DataError(f"{source.path} has no camera '{missing[0]}'; choose among: {known}.")
+        for camera in cameras:
+            episode.camera_named(camera)
         return
 
 

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from worldvalue.data.files import replacing
-from worldvalue.types import EpisodeSource, ValueCurve
-
-if TYPE_CHECKING:
-    import torch
+from worldvalue.types import ValueCurve
 
 Identity = Mapping[str, Any]
 """Everything the values depend on, as JSON-able entries: model, settings, dataset."""
@@ -99,41 +95,6 @@ class Shards:
 
     def _path(self, group: int) -> Path:
         return self._folder / f"group_{group:06d}.parquet"
-
-
-def dataset_identity(source: EpisodeSource, ignore: Sequence[Path] = ()) -> dict[str, Any]:
-    """Number of episodes and a digest of the names, sizes and times of change of the dataset's files.
-
-    Args:
-        source: the dataset; nothing of it is decoded.
-        ignore: files and folders that are not part of the data, such as the outputs of this very job.
-    """
-    ignored = {path.resolve() for path in ignore}
-    digest = hashlib.sha256()
-    for path in _files(source.path.resolve(), ignored):
-        status = path.stat()
-        digest.update(f"{path.relative_to(source.path.resolve())}:{status.st_size}:{status.st_mtime_ns}\n".encode())
-    return {"episodes": len(source), "files": digest.hexdigest()}
-
-
-def weights_identity(model: torch.nn.Module) -> str:
-    """Digest of the names, types, shapes and contents of all parameters and buffers."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _files(root: Path, ignored: set[Path]) -> Iterator[Path]:
-    if root.is_file():
-        yield root
-        return
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if Path(folder, name) not in ignored)
-        yield from (Path(folder, name) for name in sorted(names) if Path(folder, name) not in ignored)
 
 
 def _difference(identity: Identity, folder: Path) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldvalue.data.value_targets import from_labels
+from worldvalue.data.windows import nearest
 from worldvalue.types import Episode
 
 
@@ -17,8 +18,7 @@ def filmstrip(episode: Episode, max_height: int, camera: str | None = None) -> N
     height, width = episode.frames([0], camera).shape[1:3]
     count = 10 if width <= 1.15 * height else 8
     middles = (np.arange(count) + 0.5) / count * episode.timestamps[-1]
-    nearest = np.abs(episode.timestamps[:, None] - middles).argmin(axis=0)
-    frames = episode.frames(nearest, camera)
+    frames = episode.frames(nearest(episode.timestamps, middles), camera)
     scale = min(1.0, max_height / height)
     return np.stack([resize(frame, round(height * scale), round(width * scale)) for frame in frames])
 

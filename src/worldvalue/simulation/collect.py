@@ -214,7 +214,7 @@ def _scene(task: str, size: int) -> tuple[Environment, Camera]:
 
 
 def collect_episode(spec: EpisodeSpec, episodes: Path, size: int) -> None:
-    """Simulate one episode until it goes as planned, render it, and write its folder ``episodes/NUMBER``."""
+    """Simulate one episode until it goes as planned, render it, and write its folder ``episodes/TASK-MODE-NUMBER``."""
     from worldvalue.simulation.environment import CAMERAS
     from worldvalue.simulation.oracle import defect, run_plan
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from worldvalue.data.files import replacing
 from worldvalue.types import DataError
 
 KEPT = 2
@@ -26,12 +25,25 @@ def latest_checkpoint(out: Path) -> Path | None:
 
 
 def save_checkpoint(out: Path, accelerator: Accelerator, step: int) -> None:
-    """Write ``out/checkpoints/step_XXXXXXXX`` under a temporary name, rename it, drop the oldest ones."""
-    with replacing(out / "checkpoints" / f"step_{step:08d}") as partial:
-        accelerator.save_state(str(partial), safe_serialization=True)
+    """Write ``out/checkpoints/step_XXXXXXXX`` under a temporary name, rename it, drop the oldest ones.
+
+    Every process writes its share into the same folder; the first one makes it, renames it and cleans up.
+    """
+    folder = out / "checkpoints" / f"step_{step:08d}"
+    partial = folder.with_name(f".partial-{folder.name}")
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial), safe_serialization=True)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
         (partial / "progress.json").write_text(json.dumps({"step": step}))
-    for old in checkpoints(out)[:-KEPT]:
-        shutil.rmtree(old)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+        for old in checkpoints(out)[:-KEPT]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
 
 
 def load_checkpoint(out: Path, accelerator: Accelerator) -> int:

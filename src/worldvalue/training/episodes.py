@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from worldvalue.backbones.video_vae import VideoVAE, pictures_to_float
 from worldvalue.data.files import replacing
+from worldvalue.data.identity import dataset_identity, weights_identity
 from worldvalue.data.pictures import PictureSettings, picture
 from worldvalue.data.value_targets import from_labels, progress
-from worldvalue.data.windows import TrainingEpisode
+from worldvalue.data.windows import FrameItems, TrainingEpisode
 from worldvalue.types import DataError, Episode, EpisodeSource
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,10 @@ class Pictures:
 
     episode: Episode
     settings: PictureSettings
-    cameras: Sequence[str] | None
 
     def read(self, indices: NDArray[np.int64]) -> Tensor:
         """See ``FrameItems.read``."""
-        return pictures_to_float(torch.from_numpy(picture(self.episode, indices, self.settings, self.cameras)))
+        return pictures_to_float(torch.from_numpy(picture(self.episode, indices, self.settings)))
 
 
 class FrameDataset(Dataset):
@@ -84,21 +87,36 @@ class FrameDataset(Dataset):
 
 
 def target_values(episode: Episode) -> NDArray[np.float64] | None:
-    """Values ``(T,)`` to learn: from the labels, plain progress without any; None for a failure, which has none."""
-    if episode.labels is None or episode.labels.mode is None:
-        return None if episode.success is False else progress(episode.length)
-    return None if episode.labels.mode == "failure" else from_labels(episode.labels)
+    """Values ``(T,)`` to learn: from the labels, plain progress without any; None for a failure, which has none.
+
+    Raises:
+        DataError: the labels give no curve.
+    """
+    try:
+        if episode.labels is None or episode.labels.mode is None:
+            return None if episode.success is False else progress(episode.length)
+        return None if episode.labels.mode == "failure" else from_labels(episode.labels)
+    except ValueError as error:
+        raise DataError(f"{episode.name} has no target values: {error}") from error
 
 
 def sample_frames(
-    source: EpisodeSource, settings: PictureSettings, per_episode: int, cameras: Sequence[str] | None, seed: int
+    source: EpisodeSource, settings: PictureSettings, per_episode: int, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Pictures ``(n, H, W, 3)`` from random times of every readable episode, and ``(n,)`` which one each is from."""
+    """Pictures ``(n, H, W, 3)`` from random times of every readable episode, and ``(n,)`` which one each is from.
+
+    Raises:
+        DataError: no episode can be read.
+    """
     rng = np.random.default_rng(seed)
-    frames = []
-    for episode in _readable(source, "Reading frames"):
+
+    def read(episode: Episode) -> NDArray[np.uint8]:
         indices = np.sort(rng.choice(episode.length, min(per_episode, episode.length), replace=False))
-        frames.append(picture(episode, indices, settings, cameras))
+        return picture(episode, indices, settings)
+
+    frames = list(_from_each(source, "Reading frames", read))
+    if not frames:
+        raise DataError(f"{source.path} has no episode that can be read.")
     return np.concatenate(frames), np.repeat(np.arange(len(frames)), [len(part) for part in frames])
 
 
@@ -107,7 +125,6 @@ def training_episodes(
     vae: VideoVAE,
     settings: PictureSettings,
     cache: Path,
-    cameras: Sequence[str] | None = None,
 ) -> list[TrainingEpisode]:
     """Episodes with a target value, their frames encoded once into ``cache`` where the autoencoder allows it.
 
@@ -117,28 +134,30 @@ def training_episodes(
     Raises:
         DataError: no episode can be used.
     """
-    key = hashlib.sha256(f"{_fingerprint(vae)} {settings} {cameras} {source.path.resolve()}".encode()).hexdigest()[:16]
-    made = []
-    for episode in _readable(source, "Encoding frames" if vae.caches_frames else "Reading episodes"):
+    identity = f"{weights_identity(vae)} {settings} {dataset_identity(source)}"
+    folder = cache / hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+    def prepare(episode: Episode) -> TrainingEpisode | None:
         values = target_values(episode)
         if values is None:
-            continue
-        items = Pictures(episode, settings, cameras)
-        stored = cache / key / f"episode_{episode.index:06d}.npy"
-        if vae.caches_frames and not stored.exists():
-            _store(stored, vae, items, episode.length)
-        made.append(
-            TrainingEpisode(
-                episode.timestamps, values, episode.instruction, StoredCodes(stored) if vae.caches_frames else items
-            )
-        )
+            return None
+        items: FrameItems = Pictures(episode, settings)
+        if vae.caches_frames:
+            items = _stored(folder / f"episode_{episode.index:06d}.npy", vae, items, episode.length)
+        return TrainingEpisode(episode.timestamps, values, episode.instruction, items)
+
+    doing = "Encoding frames" if vae.caches_frames else "Reading episodes"
+    made = [episode for episode in _from_each(source, doing, prepare) if episode is not None]
     if not made:
         raise DataError(f"{source.path} has no successful episode to learn values from.")
     return made
 
 
 @torch.inference_mode()
-def _store(path: Path, vae: VideoVAE, pictures: Pictures, length: int) -> None:
+def _stored(path: Path, vae: VideoVAE, pictures: FrameItems, length: int) -> StoredCodes:
+    """The episode's codes on disk, encoded now if they are not there."""
+    if path.exists():
+        return StoredCodes(path)
     device = next(vae.parameters()).device
     codes = []
     with torch.autocast(device.type, torch.bfloat16):
@@ -147,22 +166,15 @@ def _store(path: Path, vae: VideoVAE, pictures: Pictures, length: int) -> None:
             codes.append(vae.per_frame(frames.to(device)).half().cpu().numpy())
     with replacing(path) as partial:
         np.save(partial, np.concatenate(codes))
+    return StoredCodes(path)
 
 
-def _readable(source: EpisodeSource, doing: str) -> Iterator[Episode]:
-    """Episodes that open; the others are named on standard error."""
+def _from_each(source: EpisodeSource, doing: str, make: Callable[[Episode], Made]) -> Iterator[Made]:
+    """What ``make`` gives for every episode; those that cannot be read are named on standard error and left out."""
     console = Console(stderr=True)
     with Progress(console=console) as bar:
         for index in bar.track(range(len(source)), description=doing):
             try:
-                yield source[index]
+                yield make(source[index])
             except DataError as error:
                 console.print(f"left out: {error}")
-
-
-def _fingerprint(module: nn.Module) -> str:
-    """Hash of all weights."""
-    digest = hashlib.sha256()
-    for tensor in module.state_dict().values():
-        digest.update(tensor.detach().cpu().float().numpy().tobytes())
-    return digest.hexdigest()

@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from worldvalue.data.files import replacing
+
 
 class TrainingLog:
     """Log of one run, from step ``start`` to ``steps``; a context manager.
@@ -70,7 +72,7 @@ class TrainingLog:
             "learning_rate": f"{learning_rate:.3g}",
             **{name: f"{loss:.6f}" for name, loss in losses.items()},
         }
-        new = not self.path.exists()
+        new = not self.path.exists() or self.path.stat().st_size == 0
         with self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, row.keys(), lineterminator="\n")
             if new:
@@ -93,6 +95,8 @@ def _tensorboard(folder: Path, start: int) -> Any | None:
 def _drop_rows_after(path: Path, step: int) -> None:
     if not path.exists():
         return
-    header, *rows = path.read_text(encoding="utf-8").splitlines()
-    kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
-    path.write_text("\n".join([header, *kept]) + "\n", encoding="utf-8")
+    header, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
+    whole = [row for row in rows if row.count(",") == header.count(",")]
+    kept = [row for row in whole if int(row.split(",", 1)[0]) <= step]
+    with replacing(path) as partial:
+        partial.write_text("".join(f"{row}\n" for row in (header, *kept) if row), encoding="utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def train(
     model: nn.Module,
     weights: Mapping[str, float],
     dataset: Dataset,
-    collate: Callable[[Sequence[Any]], Batch],
+    collate: Callable[[list[Any]], Batch],
     settings: TrainingSettings,
     out: Path,
     resume: bool = False,
@@ -125,7 +125,7 @@ def _noise_seed(seed: int, step: int, process: int) -> int:
 
 def _loader(
     dataset: Dataset,
-    collate: Callable[[Sequence[Any]], Batch],
+    collate: Callable[[list[Any]], Batch],
     settings: TrainingSettings,
     step: int,
     processes: int,
@@ -150,14 +150,14 @@ def _step(
         losses = model(batch)
         assert losses.keys() == weights.keys(), "losses and weights have the same names"
         total = sum(weights[name] * loss for name, loss in losses.items())
-        if not torch.isfinite(total):
-            told = ", ".join(f"{name} {loss.item():.3g}" for name, loss in losses.items())
-            raise DataError(
-                f"The loss is no longer finite ({told}); the last checkpoint is kept: resume from it with a lower "
-                "learning rate."
-            )
         accelerator.backward(total)
-    accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+    norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+    if not (torch.isfinite(total) and torch.isfinite(torch.as_tensor(norm))):
+        told = ", ".join(f"{name} {loss.item():.3g}" for name, loss in losses.items())
+        raise DataError(
+            f"The losses ({told}) or their gradients are no longer finite; the last checkpoint is kept: resume from "
+            "it with a lower learning rate."
+        )
     optimizer.step()
     optimizer.zero_grad()
     return {name: loss.detach() for name, loss in losses.items()}

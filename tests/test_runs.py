@@ -1,0 +1,106 @@
+"""From labelled videos to a checkpoint that scores, through the command line, at the smallest size."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.small import painted_episode, small_config
+from worldvalue.cli import app
+from worldvalue.data import ManifestRow, encode_video, open_episodes, write_manifest
+from worldvalue.data.pictures import PictureSettings
+from worldvalue.models import load_model
+from worldvalue.recipes import RECIPES, Recipe
+from worldvalue.scoring.sliding_windows import ScoreSettings, score
+from worldvalue.training.episodes import StoredCodes, target_values, training_episodes
+from worldvalue.training.loop import TrainingSettings
+from worldvalue.types import DataError, Labels
+
+
+def _small() -> Recipe:
+    training = TrainingSettings(steps=3, batch=2, warmup=1, save_every=2, log_every=1)
+    return Recipe(small_config(), training, autoencoder=training)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three short videos: an expert, a hesitation, and a failure that no value can be learned from."""
+    monkeypatch.setitem(RECIPES, "small", _small)
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    labels = [
+        Labels(50, "expert", success=True),
+        Labels(50, "hesitation", m=10, n=25, success=True),
+        Labels(50, "failure", success=False),
+    ]
+    rows = []
+    for index, label in enumerate(labels):
+        encode_video(folder / f"{index}.mp4", painted_episode(50, index).frames(), fps=10)
+        rows.append(ManifestRow("push the square", 10, label, video=f"{index}.mp4"))
+    write_manifest(folder / "labels.jsonl", rows)
+    return folder
+
+
+def _invoke(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_videos_become_an_autoencoder_then_a_model_that_scores(data: Path, tmp_path: Path) -> None:
+    _invoke("train", "vae", "--recipe", "small", "--data", data, "--out", tmp_path / "vae")
+    vae = tmp_path / "vae" / "vae"
+    _invoke("train", "wvm", "--recipe", "small", "--data", data, "--vae", vae, "--out", tmp_path / "wvm")
+    with (tmp_path / "wvm" / "log.csv").open() as log:
+        rows = list(csv.DictReader(log))
+    assert [row["step"] for row in rows] == ["1", "2", "3"]
+    assert all(np.isfinite(float(row["value"])) for row in rows)
+    curve = score(load_model(tmp_path / "wvm" / "model"), open_episodes(data)[0], ScoreSettings(draws=2, steps=1))
+    assert len(curve.mean) == 50
+
+
+def test_the_recipes_settings_can_be_changed_and_a_finished_run_resumed(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "vae"
+    _invoke("train", "vae", "--recipe", "small", "--data", data, "--out", out, "--set", "autoencoder.steps=1")
+    assert (out / "checkpoints" / "step_00000001").is_dir()
+    _invoke("train", "vae", "--recipe", "small", "--data", data, "--out", out, "--resume")
+    assert (out / "checkpoints" / "step_00000003").is_dir()
+
+
+def test_codes_are_what_the_autoencoder_gives_and_are_made_once(data: Path, tmp_path: Path) -> None:
+    from worldvalue.backbones.video_vae import FrameVAE
+
+    vae, settings = FrameVAE(small_config().vae).eval(), PictureSettings(64, 64)
+    episodes = training_episodes(open_episodes(data), vae, settings, tmp_path / "codes")
+    assert len(episodes) == 2  # not the failure
+    assert isinstance(episodes[0].items, StoredCodes)
+    files = sorted((tmp_path / "codes").rglob("*.npy"))
+    times = [file.stat().st_mtime_ns for file in files]
+    training_episodes(open_episodes(data), vae, settings, tmp_path / "codes")
+    assert [file.stat().st_mtime_ns for file in files] == times
+    assert episodes[0].items.read(np.array([3, 3, 7])).shape == (3, 4, 8, 8)
+
+
+def test_targets_follow_the_labels(data: Path) -> None:
+    expert, hesitation, failure = (target_values(open_episodes(data)[index]) for index in range(3))
+    np.testing.assert_allclose(expert, np.arange(50) / 49)
+    assert set(np.diff(hesitation)[10:25].round(9)) == {0.0}
+    assert failure is None
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--recipe", "nothing"), "choose from"),
+        (("--recipe", "small"), "train vae"),
+        (("--recipe", "small", "--vae", "nowhere"), "no trained autoencoder"),
+        (("--recipe", "wan22_5b"), "--pretrained"),
+    ],
+)
+def test_what_cannot_be_trained_gets_a_sentence(data: Path, tmp_path: Path, words: tuple, sentence: str) -> None:
+    arguments = ["train", "wvm", "--data", str(data), "--out", str(tmp_path / "out"), *words]
+    with pytest.raises(DataError, match=sentence):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert not (tmp_path / "out").exists()
