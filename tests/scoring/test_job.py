@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from worldvalue.data import open_episodes
+from worldvalue.data.identity import dataset_identity, weights_identity
 from worldvalue.scoring.job import Job, ScoreGroup, write_table
-from worldvalue.scoring.shards import Shards, dataset_identity, weights_identity
+from worldvalue.scoring.shards import Shards
 from worldvalue.types import DataError
 
 

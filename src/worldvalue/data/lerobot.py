@@ -212,8 +212,8 @@ def _read_info(root: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read as JSON; copy the dataset again.") from error
     if not isinstance(info, dict) or not isinstance(info.get("features"), dict):
         raise DataError(f"{path} names no features; this is not a LeRobot dataset.")
-    version = str(info.get("codebase_version"))
-    if version not in LAYOUTS:
+    version = info.get("codebase_version")
+    if not isinstance(version, str) or version not in LAYOUTS:
         raise DataError(
             f"{path} has codebase_version {version!r}, and only {' and '.join(LAYOUTS)} are read; "
             "convert the dataset with LeRobot's own scripts."
