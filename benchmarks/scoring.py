@@ -72,8 +72,8 @@ def plain_windows(estimator: Estimator, episode: Episode, settings: ScoreSetting
             x = torch.randn(1, chunk, 1)
             for now, after in pairwise(levels):
                 context = model.observe(current, text)
-                model.video(future, now.expand(1), model.video.embed_text(text), 1, context.keys_values)
-                v = model._value_velocity(torch.zeros(1, 1, 1), x, now.expand(1), context)
+                model.video(future, now.expand(1), context.video_text, 1, context.video)
+                v = model._value_velocity(torch.zeros(1, 1, 1), x, now.expand(1), context.value_text, context.video)
                 x = fm.euler_step(x, v, now.expand(1), after.expand(1))
 
 

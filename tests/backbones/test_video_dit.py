@@ -26,7 +26,7 @@ def test_weights_that_diffusers_wrote_give_what_diffusers_gives(tmp_path: Path) 
     ours = VideoDiT.from_pretrained(tmp_path, subfolder="transformer").eval()
     latents, sigma, text = torch.randn(2, 4, 2, 6, 8), torch.tensor([0.2, 0.9]), torch.randn(2, 5, 16)
     expected = theirs(latents, sigma * 1000, text).sample
-    torch.testing.assert_close(ours(latents, sigma, ours.embed_text(text)).velocity, expected)
+    torch.testing.assert_close(ours(latents, sigma, ours.read_text(text)).velocity, expected)
 
 
 @torch.no_grad()
@@ -42,7 +42,7 @@ def test_two_groups_with_handed_on_keys_equal_one_pass_with_a_noise_level_per_to
     tokens = 3 * 4
     levels = torch.cat((clean[:, None].expand(-1, tokens), noised[:, None].expand(-1, tokens)), dim=1)
     expected = theirs(latents, levels * 1000, text).sample[:, :, 1:]
-    states = ours.embed_text(text)
+    states = ours.read_text(text)
     seen = ours(latents[:, :, :1], clean, states).keys_values
     found = ours(latents[:, :, 1:], noised, states, first_frame=1, context=seen).velocity
     torch.testing.assert_close(found, expected)

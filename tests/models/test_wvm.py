@@ -86,13 +86,13 @@ def _joint_reference(
     _, video_modulation = video._embed_sigma(torch.zeros(2), torch.float32)
     time = value.time_embedder(value.timesteps_proj(levels.flatten() * 1000).unflatten(0, (2, 5)))
     modulations = [video_modulation, value.time_proj(torch.nn.functional.silu(time)).unflatten(2, (6, -1))]
-    texts = [video.embed_text(text), value.embed_text(text)]
+    texts = [video.read_text(text), value.read_text(text)]
     rotaries = [video._rotary(current, 0), value._rotary(5, current.device)]
     seen = hidden[0].shape[1]
     mask = torch.ones(seen + 5, seen + 5, dtype=torch.bool)
     mask[:seen, seen:] = False
-    for blocks in zip(video.blocks, value.blocks, strict=True):
-        hidden = _joint_layer(blocks, hidden, modulations, texts, rotaries, mask)
+    for blocks, *read in zip(zip(video.blocks, value.blocks, strict=True), *texts, strict=True):
+        hidden = _joint_layer(blocks, hidden, modulations, read, rotaries, mask)
     shift, scale = (value.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)).unbind(2)
     return value.proj_out(value.norm_out(hidden[1]) * (1 + scale) + shift)[:, 1:, 0]
 
@@ -161,7 +161,8 @@ def test_several_euler_steps_follow_the_velocity_field_step_by_step() -> None:
     prefix, noise = torch.tensor([[0.3]]), torch.randn(1, 1, 4)
     x = noise[:, 0, :, None]
     for now, after in ((1.0, 0.5), (0.5, 0.0)):
-        v = model._value_velocity(spread(prefix).view(1, 1, 1), x, torch.tensor([now]), context)
+        clean = spread(prefix).view(1, 1, 1)
+        v = model._value_velocity(clean, x, torch.tensor([now]), context.value_text, context.video)
         x = fm.euler_step(x, v, torch.tensor([now]), torch.tensor([after]))
     torch.testing.assert_close(model.predict(context, prefix, noise, steps=2)[0, 0], unspread(x[0, :, 0]).clamp(0, 1))
 

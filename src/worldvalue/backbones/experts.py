@@ -79,17 +79,18 @@ class Expert(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def embed_text(self, text: Tensor) -> Tensor:
-        """Text encoder states ``(B, L, text_dim)`` in the stream's width ``(B, L, D)``."""
-        return self.text_embedder(text)
+    def read_text(self, text: Tensor) -> list[KeysValues]:
+        """Per layer, keys and values of text encoder states ``(B, L, text_dim)``."""
+        states = self.text_embedder(text)
+        return [block.read_text(states) for block in self.blocks]
 
-    def forward(self, x: Tensor, sigma: Tensor, text: Tensor, context: Sequence[KeysValues]) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, text: Sequence[KeysValues], context: Sequence[KeysValues]) -> Tensor:
         """Velocity ``(B, N, dim)`` of the tokens.
 
         Args:
             x: ``(B, N, dim)`` noised tokens.
             sigma: ``(B, N)`` noise level of each token, in [0, 1]; 0 marks a clean one.
-            text: ``(B, L, D)`` from ``embed_text``.
+            text: from ``read_text``.
             context: per layer, keys and values of the tokens of other streams that may be seen.
         """
         hidden = self.proj_in(x)
@@ -97,8 +98,8 @@ class Expert(nn.Module):
         time = self.time_embedder(frequencies.to(hidden.dtype))
         modulation = self.time_proj(nn.functional.silu(time)).unflatten(2, (6, -1))
         rotary = self._rotary(x.shape[1], x.device)
-        for block, seen in zip(self.blocks, context, strict=True):
-            hidden, _ = block(hidden, modulation, text, rotary, seen)
+        for block, read, seen in zip(self.blocks, text, context, strict=True):
+            hidden, _ = block(hidden, modulation, read, rotary, seen)
         shift, scale = (self.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)).unbind(2)
         return self.proj_out((self.norm_out(hidden) * (1 + scale) + shift).to(hidden.dtype))
 

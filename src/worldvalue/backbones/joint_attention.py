@@ -78,7 +78,7 @@ class StreamBlock(nn.Module):
         self,
         hidden: Tensor,
         modulation: Tensor,
-        text: Tensor,
+        text: KeysValues,
         rotary: Rotary,
         context: KeysValues | None = None,
     ) -> tuple[Tensor, KeysValues]:
@@ -87,7 +87,7 @@ class StreamBlock(nn.Module):
         Args:
             hidden: ``(B, N, D)``.
             modulation: ``(B, 1 or N, 6, D)`` shift, scale and gate of both halves, from the noise level.
-            text: ``(B, L, D)``.
+            text: from ``read_text``.
             rotary: positions of the N tokens.
             context: keys and values ``(B, M, H, E)`` that the tokens see besides their own; None for none.
         """
@@ -101,6 +101,12 @@ class StreamBlock(nn.Module):
         normed = self.norm3(hidden) * (1 + ffn_scale) + ffn_shift
         return hidden + self.ffn(normed) * ffn_gate, own
 
+    def read_text(self, text: Tensor) -> KeysValues:
+        """Keys and values ``(B, L, H, E)`` of text states ``(B, L, D)``; they serve every step and group of tokens."""
+        attn = self.attn2
+        key = rms_norm(attn.norm_k, attn.to_k(text)).unflatten(2, (attn.heads, -1))
+        return key, attn.to_v(text).unflatten(2, (attn.heads, -1))
+
     def _self_attention(self, x: Tensor, rotary: Rotary, context: KeysValues | None) -> tuple[Tensor, KeysValues]:
         attn = self.attn1
         query = rms_norm(attn.norm_q, attn.to_q(x)).unflatten(2, (attn.heads, -1))
@@ -112,9 +118,7 @@ class StreamBlock(nn.Module):
             key, value = (torch.cat((seen.to(mine.dtype), mine), 1) for seen, mine in zip(context, own, strict=True))
         return attn.to_out[0](attend(query, key, value)), own
 
-    def _cross_attention(self, x: Tensor, text: Tensor) -> Tensor:
+    def _cross_attention(self, x: Tensor, text: KeysValues) -> Tensor:
         attn = self.attn2
         query = rms_norm(attn.norm_q, attn.to_q(x)).unflatten(2, (attn.heads, -1))
-        key = rms_norm(attn.norm_k, attn.to_k(text)).unflatten(2, (attn.heads, -1))
-        value = attn.to_v(text).unflatten(2, (attn.heads, -1))
-        return attn.to_out[0](attend(query, key, value))
+        return attn.to_out[0](attend(query, *text))

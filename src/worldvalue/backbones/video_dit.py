@@ -47,15 +47,16 @@ class VideoDiT(WanTransformer3DModel):
             for _ in range(self.config.num_layers)
         )
 
-    def embed_text(self, text: Tensor) -> Tensor:
-        """Text encoder states ``(B, L, text_dim)`` in the transformer's width ``(B, L, D)``."""
-        return self.condition_embedder.text_embedder(text)
+    def read_text(self, text: Tensor) -> list[KeysValues]:
+        """Per layer, keys and values of text encoder states ``(B, L, text_dim)``."""
+        states = self.condition_embedder.text_embedder(text)
+        return [block.read_text(states) for block in self.blocks]
 
     def forward(
         self,
         latents: Tensor,
         sigma: Tensor,
-        text: Tensor,
+        text: Sequence[KeysValues],
         first_frame: int = 0,
         context: Sequence[KeysValues] | None = None,
     ) -> VideoOutput:
@@ -64,7 +65,7 @@ class VideoDiT(WanTransformer3DModel):
         Args:
             latents: ``(B, C, T, H, W)``.
             sigma: ``(B,)`` noise level of all these latents, in [0, 1].
-            text: ``(B, L, D)`` from ``embed_text``.
+            text: from ``read_text``.
             first_frame: position in time of the first latent frame.
             context: per layer, keys and values that these latents see besides themselves.
         """
@@ -74,7 +75,7 @@ class VideoDiT(WanTransformer3DModel):
         keys_values = []
         for layer, block in enumerate(self.blocks):
             seen = context[layer] if context is not None else None
-            hidden, own = block(hidden, modulation, text, rotary, seen)
+            hidden, own = block(hidden, modulation, text[layer], rotary, seen)
             keys_values.append(own)
         return VideoOutput(self._unpatchify(hidden, time, latents.shape), keys_values)
 

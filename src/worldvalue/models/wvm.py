@@ -16,7 +16,7 @@ Axes: B windows, S noise draws, h chunk length, C h w latent channels and pixels
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -62,22 +62,17 @@ class WVMConfig:
 
 
 class Context(NamedTuple):
-    """What the value stream reads of a batch of windows: computed once, used by every draw and step.
+    """What is computed once of a batch of windows and read by every draw and step, as keys and values per layer.
 
     Attributes:
-        keys_values: per layer, those of the current video tokens.
-        text: ``(B, L, D)`` instruction states in the value stream's width.
+        video: of the current video tokens.
+        value_text: of the instruction, in the value stream.
+        video_text: of the instruction, in the video stream.
     """
 
-    keys_values: list[KeysValues]
-    text: Tensor
-
-    def repeat(self, times: int) -> Context:
-        """Every window ``times`` times in a row: ``(B * times, ...)``."""
-        keys_values = [
-            (keys.repeat_interleave(times, 0), values.repeat_interleave(times, 0)) for keys, values in self.keys_values
-        ]
-        return Context(keys_values, self.text.repeat_interleave(times, 0))
+    video: list[KeysValues]
+    value_text: list[KeysValues]
+    video_text: list[KeysValues]
 
 
 class WVM(nn.Module):
@@ -122,7 +117,7 @@ class WVM(nn.Module):
         context = self.observe(current, text)
         return {
             "value": self._value_loss(batch["values"], context),
-            "video": self._video_loss(future, text, context, first_frame=current.shape[2]),
+            "video": self._video_loss(future, context, first_frame=current.shape[2]),
         }
 
     def _value_loss(self, values: Tensor, context: Context) -> Tensor:
@@ -130,27 +125,35 @@ class WVM(nn.Module):
         prefix, chunk = values[:, :1], values[:, 1:]
         noise = torch.randn_like(chunk)
         sigma = fm.sample_sigma(len(chunk), self.config.sigma_shift, chunk.device)
-        predicted = self._value_velocity(prefix, fm.interpolate(chunk, noise, sigma), sigma, context)
+        noised = fm.interpolate(chunk, noise, sigma)
+        predicted = self._value_velocity(prefix, noised, sigma, context.value_text, context.video)
         return F.mse_loss(predicted.float(), fm.velocity(chunk, noise))
 
-    def _video_loss(self, future: Tensor, text: Tensor, context: Context, first_frame: int) -> Tensor:
+    def _video_loss(self, future: Tensor, context: Context, first_frame: int) -> Tensor:
         noise = torch.randn_like(future)
         sigma = fm.sample_sigma(len(future), self.config.sigma_shift, future.device)
         noised = fm.interpolate(future, noise, sigma)
-        text = self.video.embed_text(text)
-        predicted = self.video(noised, sigma, text, first_frame, context.keys_values).velocity
+        predicted = self.video(noised, sigma, context.video_text, first_frame, context.video).velocity
         return F.mse_loss(predicted.float(), fm.velocity(future, noise))
 
-    def _value_velocity(self, prefix: Tensor, noised: Tensor, sigma: Tensor, context: Context) -> Tensor:
+    def _value_velocity(
+        self,
+        prefix: Tensor,
+        noised: Tensor,
+        sigma: Tensor,
+        text: Sequence[KeysValues],
+        video: Sequence[KeysValues],
+    ) -> Tensor:
         """Velocity ``(B, h, 1)`` of the noised chunk; the clean prefix token is seen, its output dropped."""
         tokens = torch.cat((prefix, noised), dim=1)
         levels = torch.cat((torch.zeros_like(sigma)[:, None], sigma[:, None].expand(-1, noised.shape[1])), dim=1)
-        return self.value(tokens, levels, context.text, context.keys_values)[:, 1:]
+        return self.value(tokens, levels, text, video)[:, 1:]
 
     def observe(self, current: Tensor, text: Tensor) -> Context:
         """One pass of the video stream over current latents ``(B, C, K, h, w)``; ``text``: ``(B, L, text_dim)``."""
-        seen = self.video(current, current.new_zeros(len(current)), self.video.embed_text(text))
-        return Context(seen.keys_values, self.value.embed_text(text))
+        video_text = self.video.read_text(text)
+        seen = self.video(current, current.new_zeros(len(current)), video_text)
+        return Context(seen.keys_values, self.value.read_text(text), video_text)
 
     def predict(self, context: Context, prefix: Tensor, noise: Tensor, steps: int = 1) -> Tensor:
         """Value chunks ``(B, S, h)`` in [0, 1], one for each noise draw.
@@ -162,24 +165,23 @@ class WVM(nn.Module):
             steps: Euler steps; one as in the paper (appendix A) gives the mean, several give its spread.
         """
         batch, draws, _ = noise.shape
-        context = context.repeat(draws)
+        text, video = _repeat(context.value_text, draws), _repeat(context.video, draws)
         clean = spread(prefix).reshape(-1, 1, 1)
         x = noise.flatten(0, 1).unsqueeze(-1)
         levels = fm.sigma_schedule(steps, self.config.sigma_shift).to(x.device)
         for now, after in pairwise(levels):
-            v = self._value_velocity(clean, x, now.expand(len(x)), context)
+            v = self._value_velocity(clean, x, now.expand(len(x)), text, video)
             x = fm.euler_step(x, v.float(), now.expand(len(x)), after.expand(len(x)))
         return unspread(x.squeeze(-1)).clamp(0.0, 1.0).unflatten(0, (batch, draws))
 
     def predict_future(self, current: Tensor, text: Tensor, noise: Tensor, steps: int = 10) -> Tensor:
         """The future latents ``(B, C, K, h, w)`` that the video stream expects, from noise of that shape."""
-        context = self.observe(current, text).keys_values
-        text = self.video.embed_text(text)
+        context = self.observe(current, text)
         x = noise
         levels = fm.sigma_schedule(steps, self.config.sigma_shift).to(x.device)
         for now, after in pairwise(levels):
             sigma = now.expand(len(x))
-            v = self.video(x, sigma, text, current.shape[2], context).velocity
+            v = self.video(x, sigma, context.video_text, current.shape[2], context.video).velocity
             x = fm.euler_step(x, v.float(), sigma, after.expand(len(x)))
         return x
 
@@ -196,6 +198,11 @@ class WVM(nn.Module):
         else:
             batch["tokens"] = self.text.tokenize(["pick up the cube"] * batch_size)
         return batch
+
+
+def _repeat(layers: Sequence[KeysValues], times: int) -> list[KeysValues]:
+    """Every window ``times`` times in a row: ``(B * times, ...)``."""
+    return [(keys.repeat_interleave(times, 0), values.repeat_interleave(times, 0)) for keys, values in layers]
 
 
 def spread(values: Tensor) -> Tensor:
