@@ -19,7 +19,7 @@ from diffusers.models.embeddings import (
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 
-from worldvalue.backbones.joint_attention import KeysValues, StreamBlock
+from worldvalue.backbones.joint_attention import KeysValues, StreamBlock, read_text
 from worldvalue.backbones.video_dit import TIMESTEPS
 
 
@@ -81,8 +81,7 @@ class Expert(nn.Module):
 
     def read_text(self, text: Tensor) -> list[KeysValues]:
         """Per layer, keys and values of text encoder states ``(B, L, text_dim)``."""
-        states = self.text_embedder(text)
-        return [block.read_text(states) for block in self.blocks]
+        return read_text(self.blocks, self.text_embedder(text))
 
     def forward(self, x: Tensor, sigma: Tensor, text: Sequence[KeysValues], context: Sequence[KeysValues]) -> Tensor:
         """Velocity ``(B, N, dim)`` of the tokens.

@@ -11,6 +11,8 @@ Axes: B batch, N tokens, M context tokens, L text tokens, D width of the stream,
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention import FeedForward
@@ -122,3 +124,8 @@ class StreamBlock(nn.Module):
         attn = self.attn2
         query = rms_norm(attn.norm_q, attn.to_q(x)).unflatten(2, (attn.heads, -1))
         return attn.to_out[0](attend(query, *text))
+
+
+def read_text(blocks: nn.ModuleList, states: Tensor) -> list[KeysValues]:
+    """Per layer, what ``StreamBlock.read_text`` makes of text states ``(B, L, D)``."""
+    return [cast(StreamBlock, block).read_text(states) for block in blocks]

@@ -15,7 +15,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from worldvalue.backbones.joint_attention import KeysValues, Rotary, StreamBlock
+from worldvalue.backbones.joint_attention import KeysValues, Rotary, StreamBlock, read_text
 
 TIMESTEPS = 1000.0
 """Wan's transformer counts noise levels from 0 to 1000."""
@@ -49,8 +49,7 @@ class VideoDiT(WanTransformer3DModel):
 
     def read_text(self, text: Tensor) -> list[KeysValues]:
         """Per layer, keys and values of text encoder states ``(B, L, text_dim)``."""
-        states = self.condition_embedder.text_embedder(text)
-        return [block.read_text(states) for block in self.blocks]
+        return read_text(self.blocks, self.condition_embedder.text_embedder(text))
 
     def forward(
         self,
