@@ -78,7 +78,7 @@ def tiny() -> Recipe:
     )
     return Recipe(
         estimator=EstimatorConfig(model, "AutoencoderKL", vae, PictureSettings(128, 128)),
-        training=TrainingSettings(steps=6000, batch=64, peak_rate=5e-4, warmup=200, save_every=250),
+        training=TrainingSettings(steps=4000, batch=64, peak_rate=5e-4, warmup=200, save_every=250),
         autoencoder=TrainingSettings(steps=2800, batch=16, peak_rate=2e-3, warmup=100, save_every=250),
     )
 
