@@ -98,6 +98,20 @@ def test_pictures_are_upright_and_show_the_red_cube(lift: Environment, camera: C
     assert front[:6].mean() < front[-16:].mean(), "the robot stands at the far side, the white table is near"
 
 
+def test_a_grasp_keeps_the_open_fingers_off_the_neighbouring_cube() -> None:
+    stack = Environment(TASKS["stack"])
+    neighbour = stack.model.body("cubeB_main")
+    half = stack.model.geom_size[neighbour.geomadr[0], :2]
+    for seed in range(12):
+        stack.reset(seed)
+        for preference in (0.0, 1.0):
+            grasp = stack.grasp(preference)
+            reach = np.array([-0.066, -0.053, -0.04, 0.04, 0.053, 0.066])[:, None]  # the fingers from inside to outside
+            fingers = grasp.position + reach * grasp.matrix()[:, 0]
+            local = (fingers - stack.data.xpos[neighbour.id]) @ stack.data.xmat[neighbour.id].reshape(3, 3)
+            assert (np.abs(local[:, :2]) > half).any(axis=1).all(), seed
+
+
 def test_a_hand_that_points_down_closes_along_y_at_yaw_zero() -> None:
     matrix = Pose(np.zeros(3), np.pi / 2).matrix()
     assert np.allclose(matrix[:, 2], [0, 0, -1])

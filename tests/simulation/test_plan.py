@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from worldvalue.simulation.collect import plan_collection
 from worldvalue.simulation.plan import Grip, Move, Plan, Retrace, Wait, draw_plan
-from worldvalue.simulation.tasks import TASKS
+from worldvalue.simulation.tasks import BIN_PITCH, TASKS
 from worldvalue.types import MODES, Mode
 
 tasks = st.sampled_from(sorted(TASKS))
@@ -82,6 +82,16 @@ def test_kinds_are_the_tasks_own(task: str, mode: Mode, seed: int) -> None:
 def test_a_wrong_place_is_well_away_from_the_goal(task: str, seed: int) -> None:
     offset = TASKS[task].wrong_place(np.random.default_rng(seed))
     assert np.hypot(*offset[:2]) >= 0.07
+
+
+@given(tasks, seeds)
+def test_a_wrong_compartment_is_another_one_that_the_arm_reaches_well(task: str, seed: int) -> None:
+    goal = TASKS[task].compartment
+    if goal is None:
+        return
+    dx, dy, _ = TASKS[task].wrong_place(np.random.default_rng(seed))
+    column, row = goal % 2 + dx / BIN_PITCH[0], goal // 2 + dy / BIN_PITCH[1]
+    assert (column, row) in {(0, 0), (1, 0), (0, 1)}
 
 
 def test_tempos_spread_from_half_to_twice_the_mean() -> None:

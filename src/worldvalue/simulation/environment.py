@@ -64,8 +64,15 @@ GRASP_DEPTH = 0.03
 MAX_OPENING = 0.075
 """Widest object between the fingers, in metres."""
 
-REACH_MARGIN = 0.05
-"""Metres by which to aim nearer to the base: the far compartments lie at the edge of the arm's reach."""
+HAND = ((0.0, 0.056, 0.01), (0.063, 0.07, 0.032))
+"""The open fingers and the palm as capsules along the closing axis: height above the grasp, half length and radius, in
+metres."""
+
+CLEARANCE = 0.004
+"""Room in metres around the hand at a grasp with which it is not in danger of pushing anything."""
+
+REACH = 0.81
+"""Farthest place from the base, in metres, at which to put something: the far compartment lies beyond it."""
 
 BIN_FLOOR = 0.02
 """Thickness of a bin's floor above its origin in metres."""
@@ -113,6 +120,14 @@ class Environment:
             geom
             for geom in range(self.model.ngeom)
             if self.model.geom_bodyid[geom] == self._body and self.model.geom_group[geom] == 0
+        ]
+        own = self.model.body_rootid[[self._body, self.model.site_bodyid[self._hand_site]]]
+        self._obstacles = [
+            geom
+            for geom in range(self.model.ngeom)
+            if self.model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_BOX
+            and self.model.geom_contype[geom]
+            and self.model.body_rootid[self.model.geom_bodyid[geom]] not in own
         ]
         self._start = np.zeros(3)
         self._substeps = int(self._env.control_timestep / self._env.model_timestep)
@@ -182,21 +197,32 @@ class Environment:
         """A grasp of the object from above, however it lies.
 
         Args:
-            preference: in [0, 1]; picks one of the yaws at which the object is (nearly) narrowest.
+            preference: in [0, 1]; picks one of the yaws at which the object is (nearly) narrowest and nothing is in
+                the hand's way, or as little as can be.
         """
         points = self.object_points()
-        yaws = np.radians(np.arange(-80.0, 81.0, 4.0))
+        yaws = np.radians(np.arange(-88.0, 89.0, 4.0))
         along = points[:, :2] @ np.stack([-np.sin(yaws), np.cos(yaws)])
         widths = np.ptp(along, axis=0)
         good = yaws[widths <= min(widths.min() * 1.04, MAX_OPENING)]
         if not len(good):
             good = yaws[[widths.argmin()]]
-        yaw = float(good[int(preference * (len(good) - 1) + 0.5)])
-        axes = np.array([[-np.sin(yaw), np.cos(yaw)], [np.cos(yaw), np.sin(yaw)]])
-        extents = points[:, :2] @ axes.T
-        middle = (extents.max(axis=0) + extents.min(axis=0)) / 2 @ axes
-        low, high = points[:, 2].min(), points[:, 2].max()
-        return Pose(np.array([*middle, high - min(GRASP_DEPTH, (high - low) / 2)]), yaw)
+        grasps = [_around(points, yaw) for yaw in good]
+        room = np.array([self._room(grasp) for grasp in grasps])
+        free = np.flatnonzero(room >= min(room.max(), CLEARANCE))
+        return grasps[free[int(preference * (len(free) - 1) + 0.5)]]
+
+    def _room(self, grasp: Pose) -> float:
+        """Distance in metres between the open hand at a grasp and the nearest obstacle; negative inside it."""
+        closing, nearest = grasp.matrix()[:, 0], np.inf
+        for height, half, radius in HAND:
+            hand = grasp.position + [0.0, 0.0, height] + np.linspace(-half, half, 15)[:, None] * closing
+            for geom in self._obstacles:
+                local = (hand - self.data.geom_xpos[geom]) @ self.data.geom_xmat[geom].reshape(3, 3)
+                beyond = np.abs(local) - self.model.geom_size[geom]
+                outside = np.linalg.norm(np.maximum(beyond, 0.0), axis=1)
+                nearest = min(nearest, float((outside + np.minimum(beyond.max(axis=1), 0.0)).min()) - radius)
+        return nearest
 
     def clearance(self, yaw: float) -> tuple[NDArray[np.float64], float]:
         """The direction ``(3,)`` across the closing axis of a hand at ``yaw``, the object's half width in it."""
@@ -207,8 +233,8 @@ class Environment:
         """Where the object's underside belongs, ``(3,)``: its start (lift), on the other cube, or in its bin."""
         if self.task.compartment is not None:
             goal = self._env.target_bin_placements[self.task.compartment].copy()
-            towards = self.data.xpos[self.model.body("robot0_base").id][:2] - goal[:2]
-            goal[:2] += REACH_MARGIN * towards / np.linalg.norm(towards)
+            base = self.data.xpos[self.model.body("robot0_base").id][:2]
+            goal[:2] = base + (goal[:2] - base) * min(1.0, REACH / np.linalg.norm(goal[:2] - base))
             goal[2] += BIN_FLOOR
             return goal
         if self.task.support is not None:
@@ -217,12 +243,28 @@ class Environment:
             return self.data.xpos[below.id] + np.array([0.0, 0.0, height])
         return np.array([*self._start[:2], self._env.model.mujoco_arena.table_offset[2]])
 
+    def goal_yaw(self, yaw: float) -> float:
+        """The yaw at which to put the object down that is held at ``yaw``.
+
+        A hand that has to go between a compartment's walls fits only with its long side along y.
+        """
+        return 0.0 if self.task.between_walls else yaw
+
     def carry(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
         """Position of the hand ``(3,)`` that brings the held object's underside to ``place``."""
         points = self.object_points()
         middle = (points[:, :2].max(axis=0) + points[:, :2].min(axis=0)) / 2
         underside = np.array([*middle, points[:, 2].min()])
         return place + self.hand()[0] - underside
+
+
+def _around(points: NDArray[np.float64], yaw: float) -> Pose:
+    """The grasp in the middle of points ``(n, 3)`` of a hand at ``yaw``."""
+    axes = np.array([[-np.sin(yaw), np.cos(yaw)], [np.cos(yaw), np.sin(yaw)]])
+    extents = points[:, :2] @ axes.T
+    middle = (extents.max(axis=0) + extents.min(axis=0)) / 2 @ axes
+    low, high = points[:, 2].min(), points[:, 2].max()
+    return Pose(np.array([*middle, high - min(GRASP_DEPTH, (high - low) / 2)]), float(yaw))
 
 
 class Camera:

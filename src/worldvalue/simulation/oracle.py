@@ -154,7 +154,7 @@ class _Driver:
             case Target.OBJECT:
                 base = environment.grasp(self._grasp)
             case Target.GOAL:
-                base = Pose(environment.carry(environment.goal()), here.yaw)
+                base = Pose(environment.carry(environment.goal()), environment.goal_yaw(here.yaw))
             case Target.HOME:
                 base = self._home
             case Target.HERE:

@@ -30,6 +30,7 @@ class Task:
         lift: lowest and highest height to which the object is lifted, in metres.
         support: MuJoCo body onto which the object is put; None when it is not put onto another one.
         compartment: number of the target bin's compartment into which it is put; None when into none.
+        between_walls: whether the object is so flat that the hand has to go between the compartment's walls with it.
         retry_kinds: ways in which an attempt can go wrong and be repeated.
         failure_kinds: ways in which an episode can end without success.
         wrong_places: offsets from the goal to places where the object does not belong; empty when any spot
@@ -46,6 +47,7 @@ class Task:
     lift: tuple[float, float] = (0.09, 0.16)
     support: str | None = None
     compartment: int | None = None
+    between_walls: bool = False
     retry_kinds: tuple[str, ...] = ("miss_beside", "miss_above", "slip", "misplace")
     failure_kinds: tuple[str, ...] = ("drop_outside", "wrong_place", "give_up")
     wrong_places: tuple[Offset, ...] = ()
@@ -71,10 +73,14 @@ def _pick_place(
     compartment: int,
     speed: float,
     haste: tuple[float, float, float],
+    between_walls: bool = False,
 ) -> Task:
-    """A PickPlace task. Compartments 0 to 3 lie at (low x, low y), (high, low), (low, high), (high, high)."""
-    dx = -BIN_PITCH[0] if compartment in (1, 3) else BIN_PITCH[0]
-    dy = -BIN_PITCH[1] if compartment in (2, 3) else BIN_PITCH[1]
+    """A PickPlace task. Compartments 0 to 3 lie at (low x, low y), (high, low), (low, high), (high, high).
+
+    The last is at the edge of the arm's reach, so nothing is put there by mistake that may have to be picked up again.
+    """
+    column, row = compartment % 2, compartment // 2
+    wrong = [other for other in range(3) if other != compartment]
     return Task(
         name=thing,
         environment=f"PickPlace{thing.capitalize()}",
@@ -84,7 +90,10 @@ def _pick_place(
         haste=haste,
         lift=(0.13, 0.2),
         compartment=compartment,
-        wrong_places=((dx, 0.0, 0.0), (0.0, dy, 0.0), (dx, dy, 0.0)),
+        between_walls=between_walls,
+        wrong_places=tuple(
+            ((other % 2 - column) * BIN_PITCH[0], (other // 2 - row) * BIN_PITCH[1], 0.0) for other in wrong
+        ),
     )
 
 
@@ -101,8 +110,8 @@ _TASKS = (
             "take the red block up from the table",
             "grab the small red cube and hold it up",
         ),
-        speed=0.041,
-        haste=(1.12, 1.65, 1.1),
+        speed=0.037,
+        haste=(1.24, 1.83, 1.22),
         retry_kinds=("miss_beside", "miss_above", "slip"),
     ),
     Task(
@@ -117,8 +126,8 @@ _TASKS = (
             "set the small red cube on the green cube",
             "build a tower with the red cube on the green cube",
         ),
-        speed=0.053,
-        haste=(1.1, 1.6, 1.1),
+        speed=0.0475,
+        haste=(1.23, 1.79, 1.23),
         support="cubeB_main",
         ring=(0.075, 0.10, -0.05),
     ),
@@ -133,8 +142,9 @@ _TASKS = (
             "grab the bread and drop it into its compartment",
         ),
         compartment=1,
-        speed=0.07,
-        haste=(1.25, 1.57, 1.1),
+        speed=0.063,
+        haste=(1.25, 1.57, 1.22),
+        between_walls=True,
     ),
     _pick_place(
         "can",
@@ -147,8 +157,8 @@ _TASKS = (
             "grab the coke can and drop it into its compartment",
         ),
         compartment=3,
-        speed=0.07,
-        haste=(1.06, 1.5, 1.1),
+        speed=0.063,
+        haste=(1.12, 1.59, 1.22),
     ),
     _pick_place(
         "cereal",
@@ -161,8 +171,8 @@ _TASKS = (
             "grab the cereal box and drop it into its compartment",
         ),
         compartment=2,
-        speed=0.07,
-        haste=(1.06, 1.4, 1.1),
+        speed=0.063,
+        haste=(0.98, 1.3, 1.22),
     ),
     _pick_place(
         "milk",
@@ -175,8 +185,8 @@ _TASKS = (
             "grab the carton of milk and drop it into its compartment",
         ),
         compartment=0,
-        speed=0.065,
-        haste=(1.18, 1.6, 1.1),
+        speed=0.058,
+        haste=(1.32, 1.79, 1.23),
     ),
 )
 
