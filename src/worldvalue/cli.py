@@ -71,7 +71,7 @@ def bench(
         figures = run_suite(source, score, settings.group, partial(progress.advance, task))
     typer.echo(to_markdown(figures))
     if out:
-        write_result(out, {"dataset": data.name, "model": model, "settings": asdict(settings), **figures})
+        write_result(out, {"dataset": data.name, "model": Path(model).name, "settings": asdict(settings), **figures})
 
 
 @app.command()

@@ -4,6 +4,7 @@ import torch
 from tests.small import small_estimator
 
 from worldvalue import flow_matching as fm
+from worldvalue.backbones.video_vae import WanVAE
 from worldvalue.models.wvm import WVM, spread, unspread
 from worldvalue.recipes import wan22_5b
 
@@ -185,6 +186,9 @@ def test_the_papers_size_has_the_papers_parameters() -> None:
     assert value == blocks + _ends_of_the_value_stream(width=512, text=4096, freq=256)
     assert round(value / 1e9, 1) == 0.7
     assert round((video + value) / 1e9, 1) == 5.7
+    with torch.device("meta"):
+        vae = WanVAE(wan22_5b().estimator.vae)
+    assert sum(p.numel() for p in vae.parameters()) == 704_688_668  # AutoencoderKLWan as Wan2.2 configures it
 
 
 def _ends_of_the_value_stream(width: int, text: int, freq: int) -> int:

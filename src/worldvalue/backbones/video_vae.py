@@ -10,6 +10,7 @@ Axes: B batch, T = 1 + 4k frames, K = k latent frames without the first, C chann
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -34,7 +35,7 @@ def float_to_pictures(frames: Tensor) -> Tensor:
     return ((frames.float().clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8).movedim(-3, -1)
 
 
-class VideoVAE(nn.Module):
+class VideoVAE(nn.Module, ABC):
     """Common part: what is computed once per frame, what per window, and pictures back from latents.
 
     Attributes:
@@ -47,17 +48,17 @@ class VideoVAE(nn.Module):
     channels: int
     scale: int
 
+    @abstractmethod
     def per_frame(self, frames: Tensor) -> Tensor:
         """What can be computed of single frames ``(n, 3, H, W)`` in [-1, 1], whatever window they stand in."""
-        raise NotImplementedError
 
+    @abstractmethod
     def per_window(self, items: Tensor) -> Tensor:
         """Latents ``(B, C, K, h, w)`` of windows ``(B, T, ...)`` of ``per_frame`` items, the prefix latent dropped."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """Frames ``(B, 4K, 3, H, W)`` in [-1, 1] of latents ``(B, C, K, h, w)``; the prefix frame is not among them."""
-        raise NotImplementedError
 
 
 class FrameVAE(VideoVAE):
