@@ -74,6 +74,8 @@ def test_an_episode_simulated_again_is_the_same_file(collection: tuple[Path, byt
 def test_bad_requests_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no task 'fold'; choose from: lift"):
         collect(tmp_path / "out", {"expert": 1}, ["fold"])
+    with pytest.raises(DataError, match="'lift' is named more than once"):
+        collect(tmp_path / "out", {"expert": 1}, ["lift", "can", "lift"])
     with pytest.raises(DataError, match="nothing to collect"):
         collect(tmp_path / "out", {"expert": 0})
     with pytest.raises(DataError, match="even size"):

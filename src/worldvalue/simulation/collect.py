@@ -14,6 +14,7 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -114,7 +115,7 @@ def collect(
         False when the same collection was complete already, else True.
 
     Raises:
-        DataError: unknown task, nothing to collect, another collection in ``out``, or a dead worker.
+        DataError: unknown or repeated task, nothing to collect, another collection in ``out``, or a dead worker.
     """
     settings = {"tasks": list(tasks), "counts": dict(counts), "seed": seed, "size": size, "fps": FPS}
     _check(out, settings)
@@ -138,6 +139,9 @@ def _check(out: Path, settings: Mapping[str, Any]) -> None:
     unknown = sorted(set(settings["tasks"]) - set(TASKS))
     if unknown:
         raise DataError(f"There is no task '{unknown[0]}'; choose from: {', '.join(TASKS)}.")
+    repeated = [task for task, times in Counter(settings["tasks"]).items() if times > 1]
+    if repeated:
+        raise DataError(f"The task '{repeated[0]}' is named more than once; name each task once.")
     if not settings["tasks"] or sum(settings["counts"].values()) == 0:
         raise DataError("There is nothing to collect; ask for at least one episode of one task.")
     if settings["size"] % 2:
