@@ -29,7 +29,7 @@ from worldvalue import flow_matching as fm
 from worldvalue.backbones.video_vae import pictures_to_float
 from worldvalue.data.windows import scoring_starts
 from worldvalue.models import Estimator, load_model
-from worldvalue.scoring.sliding_windows import ScoreSettings, score_group
+from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
 from worldvalue.types import Episode
 
 SECONDS = 22
@@ -95,7 +95,7 @@ def timed(work: Callable[[], object]) -> float:
 def count_flops(estimator: Estimator, group: list[Episode], settings: ScoreSettings) -> float:
     """FLOPs of one scored frame, matrix products and convolutions."""
     with FlopCounterMode(display=False) as counter:
-        score_group(estimator, group, settings)
+        Scorer(estimator, settings)(group)
     return counter.get_total_flops() / scored_frames(estimator, group)
 
 
@@ -108,7 +108,7 @@ def measure_once(estimator: Estimator, group: list[Episode], both: Sequence[Scor
     """Scored frames per second, ours and the reference's, for each of the settings; then the matmul ceiling."""
     found = []
     for settings in both:
-        found.append(scored_frames(estimator, group) / timed(partial(score_group, estimator, group, settings)))
+        found.append(scored_frames(estimator, group) / timed(partial(Scorer(estimator, settings), group)))
         found.append(PLAIN / timed(partial(plain_windows, estimator, group[0], settings, PLAIN)))
     return [*found, matmul_ceiling()]
 

@@ -61,14 +61,15 @@ def bench(
     from worldvalue.benchmark.suite import STILL_EPISODES, run_suite, to_markdown, write_result
     from worldvalue.data import open_episodes
     from worldvalue.models import load_model
-    from worldvalue.scoring.sliding_windows import ScoreSettings, score_group
+    from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
 
     source = open_episodes(data)
     settings = ScoreSettings(steps=steps)
-    score = partial(score_group, load_model(model), settings=settings)
+    scorer = Scorer(load_model(model), settings)
+    scorer.check(source)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("Scoring", total=len(source) + STILL_EPISODES)
-        figures = run_suite(source, score, settings.group, partial(progress.advance, task))
+        figures = run_suite(source, scorer, settings.group, partial(progress.advance, task))
     typer.echo(to_markdown(figures))
     if out:
         write_result(out, {"dataset": data.name, "model": Path(model).name, "settings": asdict(settings), **figures})
@@ -98,7 +99,6 @@ def score(
 ) -> None:
     """Give every frame a value; write them, a table and a report. Start again to continue a stopped run."""
     from dataclasses import asdict
-    from functools import partial
 
     from rich.console import Console
 
@@ -107,18 +107,20 @@ def score(
     from worldvalue.models import load_model
     from worldvalue.scoring.console import print_outcome
     from worldvalue.scoring.dataset import Request, score_dataset
-    from worldvalue.scoring.sliding_windows import ScoreSettings, score_group
+    from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
 
     source = open_episodes(path, instruction)
     cameras = tuple(camera) if camera else None
     settings = ScoreSettings(rate=rate, stride=stride, draws=draws, steps=steps, cameras=cameras)
     network = load_model(model)
+    scorer = Scorer(network, settings)
+    scorer.check(source)
     resolved = path.resolve()
     request = Request(
         out=out or Path(f"{resolved.stem if resolved.is_file() else resolved.name}.worldvalue"),
         model=model,
         settings=f"{rate or network.config.rate:g} frames a second, stride {stride}, {draws} draws of {steps} steps",
-        cameras=cameras,
+        camera=camera[0] if camera else None,
         in_place=in_place,
         sarm_name=sarm_name,
         pictures=png,
@@ -129,10 +131,9 @@ def score(
         "settings": asdict(settings),
         "instruction": instruction,
     }
-    scorer = partial(score_group, network, settings=settings)
     outcome = score_dataset(source, scorer, settings.group, identity, request, Console(stderr=True))
     print_outcome(outcome, request.report, Console())
-    if outcome.failures:
+    if outcome.failures or outcome.undrawn:
         raise typer.Exit(1)
 
 

@@ -115,16 +115,31 @@ def test_requests_that_do_not_fit_are_refused_before_any_work(
     folder, out = make_folder(2), tmp_path / "out"
     with pytest.raises(DataError, match="not a LeRobot dataset"):
         score(folder, Request(out, "tiny", "2 fps", in_place=True))
-    with pytest.raises(DataError, match="no camera 'wrist'; choose one of: video"):
-        score(folder, Request(out, "tiny", "2 fps", cameras=("wrist",)))
     with pytest.raises(DataError, match="is a file"):
         score(folder, Request(folder / "0.mp4", "tiny", "2 fps"))
     assert not out.exists()
 
 
 def test_a_camera_may_be_named_by_the_last_part_of_its_name(tmp_path: Path, score: Callable[..., Outcome]):
-    request = Request(tmp_path / "out", "tiny", "2 fps", cameras=("wrist",))
-    assert score(LEROBOT, request).failures == []
+    outcome = score(LEROBOT, Request(tmp_path / "out", "tiny", "2 fps", camera="wrist"))
+    assert (outcome.failures, outcome.undrawn) == ([], {})
+
+
+def test_a_damaged_view_stops_neither_report_nor_pictures_and_is_told_every_time(
+    tmp_path: Path, score: Callable[..., Outcome], capsys: pytest.CaptureFixture[str]
+):
+    dataset = tmp_path / "dataset"
+    shutil.copytree(LEROBOT, dataset)
+    (dataset / "videos" / "observation.images.wrist" / "chunk-000" / "file-000.mp4").write_bytes(b"torn")
+    request = Request(tmp_path / "out", "tiny", "2 fps", camera="wrist", pictures=True, overlays=True)
+    first = score(dataset, request)
+    assert first.failures == []
+    assert len(first.undrawn) == 3
+    assert "file-000.mp4 cannot be read" in request.report.read_text(encoding="utf-8")
+    assert read_progress(request.sidecar(open_episodes(dataset))).num_rows == 72
+    assert score(dataset, request).undrawn == first.undrawn
+    print_outcome(first, request.report, Console(width=100))
+    assert "Not drawn: episode_000001: The video" in capsys.readouterr().out
 
 
 def test_a_dataset_without_one_good_episode_is_refused(

@@ -62,7 +62,7 @@ def page(make_folder: Callable[..., Path], tmp_path: Path, score_group: ScoreGro
     list(job.run())
 
     def write() -> Page:
-        write_report(tmp_path / "report.html", job.rows(), job.curves, ABOUT)
+        write_report(tmp_path / "report.html", job.rows(), job.curves, ABOUT, {})
         return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
 
     return write

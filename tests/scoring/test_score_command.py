@@ -69,7 +69,8 @@ def test_one_bad_video_gives_exit_code_1(
         (["nowhere"], "nowhere does not exist"),
         (["videos/0.mp4"], "comes with no instruction"),
         (["videos", "--camera", "wrist"], "has no camera 'wrist'; choose one of: video"),
-        (["videos", "--stride", "99"], "stride must be 1 to"),
+        (["videos", "--camera", "video", "--camera", "video"], "sees 1 camera(s)"),
+        (["videos", "--stride", "9"], "stride must be 1 to"),
         (["videos", "--in-place"], "is not a LeRobot dataset"),
         (["videos", "--model", "nothing"], "nothing is neither a shipped model"),
         (["videos", "--draws", "0"], "greater than or equal to 1"),
@@ -83,6 +84,7 @@ def test_bad_input_gives_exit_code_2_and_one_sentence(
     arguments: list[str],
     told: str,
 ):
-    make_folder(1)
+    folder = make_folder(1)
     assert run(*(["--model", model] if "--model" not in arguments else []), *arguments) == 2
     assert told in capsys.readouterr().err
+    assert list(folder.parent.iterdir()) == [folder]  # refused before anything was written

@@ -3,7 +3,7 @@ import pytest
 import torch
 from tests.small import painted_episode, small_estimator
 
-from worldvalue.scoring.sliding_windows import ScoreSettings, score, score_group
+from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings, score
 from worldvalue.types import DataError, Episode
 
 SETTINGS = ScoreSettings(draws=3, steps=2)
@@ -34,7 +34,7 @@ def test_frames_between_the_scored_ones_are_linear_in_time() -> None:
 
 def test_the_same_group_gives_the_same_bytes() -> None:
     episodes = [painted_episode(length, index) for index, length in enumerate((60, 31, 9, 44))]
-    first, second = (score_group(small_estimator(), episodes, SETTINGS) for _ in range(2))
+    first, second = (Scorer(small_estimator(), SETTINGS)(episodes) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         assert a.mean.tobytes() == b.mean.tobytes()
         assert a.q90.tobytes() == b.q90.tobytes()
@@ -42,7 +42,7 @@ def test_the_same_group_gives_the_same_bytes() -> None:
 
 def test_lock_step_gives_what_each_episode_gets_alone_but_for_rounding() -> None:
     episodes = [painted_episode(length, index) for index, length in enumerate((60, 31))]
-    together = score_group(small_estimator(), episodes, SETTINGS)
+    together = Scorer(small_estimator(), SETTINGS)(episodes)
     for episode, curve in zip(episodes, together, strict=True):
         np.testing.assert_allclose(score(small_estimator(), episode, SETTINGS).mean, curve.mean, atol=0.02)
 
@@ -50,7 +50,7 @@ def test_lock_step_gives_what_each_episode_gets_alone_but_for_rounding() -> None
 def test_one_broken_episode_does_not_stop_the_others() -> None:
     good, bad = painted_episode(30, 0), painted_episode(30, 1)
     bad = Episode(**{**bad.__dict__, "reader": _Broken()})
-    outcomes = score_group(small_estimator(), [bad, good], SETTINGS)
+    outcomes = Scorer(small_estimator(), SETTINGS)([bad, good])
     assert isinstance(outcomes[0], DataError)
     assert len(outcomes[1].mean) == 30
 
@@ -77,6 +77,29 @@ def test_a_window_costs_one_pass_over_its_current_latent_and_none_over_the_futur
     assert seen == [1] * windows  # 20 frames at 2 fps; one latent frame each time, however many draws
 
 
-def test_a_stride_beyond_the_chunk_is_refused() -> None:
-    with pytest.raises(DataError, match="stride"):
-        score(small_estimator(), painted_episode(), ScoreSettings(stride=5))
+@pytest.mark.parametrize("stride", [0, 5])
+def test_there_is_no_scorer_with_a_stride_that_leaves_frames_out(stride: int) -> None:
+    with pytest.raises(DataError, match=rf"stride must be 1 to 4 frames, not {stride}\."):
+        Scorer(small_estimator(), ScoreSettings(stride=stride))
+
+
+class _Source:
+    """A first episode that cannot be opened, and one with a camera ``front``."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Episode:
+        if index == 0:
+            raise DataError("broken.mp4 is damaged; copy it again.")
+        return Episode(**{**painted_episode(30, index).__dict__, "reader": _Broken()})
+
+
+@pytest.mark.parametrize(
+    ("cameras", "sentence"),
+    [(("wrist",), "no camera 'wrist'; choose one of: front"), (("front", "front"), r"sees 1 camera\(s\)")],
+)
+def test_cameras_are_checked_on_the_first_good_episode_before_a_frame_is_read(cameras: tuple, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        Scorer(small_estimator(), ScoreSettings(cameras=cameras)).check(_Source())
+    Scorer(small_estimator(), ScoreSettings(cameras=("front",))).check(_Source())

@@ -41,6 +41,18 @@ def picture(episode: Episode, indices: NDArray[np.int64], settings: PictureSetti
         settings: size, layout and cameras.
 
     Raises:
+        DataError: see ``cameras_shown``; or the frames cannot be decoded.
+    """
+    size = (settings.height // settings.rows, settings.width // settings.columns)
+    views = [_view(episode, indices, camera, size) for camera in cameras_shown(episode, settings)]
+    rows = [np.concatenate(views[i : i + settings.columns], axis=2) for i in range(0, len(views), settings.columns)]
+    return np.concatenate(rows, axis=1)
+
+
+def cameras_shown(episode: Episode, settings: PictureSettings) -> tuple[str, ...]:
+    """The episode's camera in each cell of the grid, row by row.
+
+    Raises:
         DataError: the number of cameras is not that of the cells, or a camera does not exist.
     """
     cells = settings.rows * settings.columns
@@ -50,10 +62,7 @@ def picture(episode: Episode, indices: NDArray[np.int64], settings: PictureSetti
             f"{episode.name}: the model sees {cells} camera(s) in {settings.rows} row(s), but {len(cameras)} "
             f"were given; choose from: {', '.join(episode.cameras)}."
         )
-    size = (settings.height // settings.rows, settings.width // settings.columns)
-    views = [_view(episode, indices, camera, size) for camera in cameras]
-    rows = [np.concatenate(views[i : i + settings.columns], axis=2) for i in range(0, cells, settings.columns)]
-    return np.concatenate(rows, axis=1)
+    return tuple(episode.camera_named(camera) for camera in cameras)
 
 
 def _view(episode: Episode, indices: NDArray[np.int64], camera: str, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -86,9 +86,12 @@ class Estimator(nn.Module):
             episode, indices: which frames.
             cameras: instead of those the configuration names.
         """
-        settings = replace(self.config.picture, cameras=cameras) if cameras else self.config.picture
-        parts = torch.from_numpy(picture(episode, indices, settings)).split(64)
+        parts = torch.from_numpy(picture(episode, indices, self.picture_settings(cameras))).split(64)
         return torch.cat([self.vae.per_frame(pictures_to_float(part.to(self.device))).float() for part in parts])
+
+    def picture_settings(self, cameras: tuple[str, ...] | None = None) -> PictureSettings:
+        """Size, layout and cameras of the pictures; ``cameras`` instead of those the configuration names."""
+        return replace(self.config.picture, cameras=cameras) if cameras else self.config.picture
 
     @torch.no_grad()
     def text_states(self, instructions: Sequence[str]) -> dict[str, Tensor]:

@@ -23,6 +23,8 @@ def print_outcome(outcome: Outcome, report: Path, console: Console) -> None:
         console.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
     for row in outcome.failures:
         console.print(f"Failed: {row.error}", markup=False, highlight=False, soft_wrap=True)
+    for name, why in outcome.undrawn.items():
+        console.print(f"Not drawn: {name}: {why}", markup=False, highlight=False, soft_wrap=True)
     done = len(outcome.rows) - len(outcome.failures)
     if not outcome.written:
         console.print(f"All {done:,} episodes were scored before with the same model, settings and data.")

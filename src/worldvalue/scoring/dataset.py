@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from worldvalue.data.progress import PROGRESS_COLUMNS, PROGRESS_NAME, write_prog
 from worldvalue.scoring.job import Job, Row, ScoreGroup, write_table
 from worldvalue.scoring.report import About, write_report
 from worldvalue.scoring.shards import Identity, Shards
+from worldvalue.scoring.views import noting_damage
 from worldvalue.types import DataError, Episode, EpisodeSource
 
 SARM_NAME = "sarm_progress.parquet"
@@ -33,7 +35,7 @@ class Request:
         out: folder of all outputs.
         model: name of the model, for the sidecar and the report.
         settings: how it scores, in a few words, for the report.
-        cameras: the views that are scored, the first of which the pictures show; None for the default one.
+        camera: the view that the pictures show; None for each episode's default.
         in_place: put the sidecar into the dataset's root, and nothing else there.
         sarm_name: call the sidecar ``sarm_progress.parquet``.
         pictures: also a PNG of each episode, in ``out/pictures``.
@@ -43,7 +45,7 @@ class Request:
     out: Path
     model: str
     settings: str
-    cameras: tuple[str, ...] | None = None
+    camera: str | None = None
     in_place: bool = False
     sarm_name: bool = False
     pictures: bool = False
@@ -52,11 +54,6 @@ class Request:
     def sidecar(self, source: EpisodeSource) -> Path:
         """Where the values of every frame go."""
         return (source.path if self.in_place else self.out) / (SARM_NAME if self.sarm_name else PROGRESS_NAME)
-
-    @property
-    def camera(self) -> str | None:
-        """The view that the pictures show."""
-        return self.cameras[0] if self.cameras else None
 
     @property
     def report(self) -> Path:
@@ -72,12 +69,14 @@ class Outcome:
         rows: one entry an episode.
         scored: episodes that this call scored.
         written: outputs that this call wrote; none when everything was there already.
+        undrawn: names of episodes whose frames are missing from an output, and why.
         notes: sentences about things found on the way.
     """
 
     rows: list[Row]
     scored: int
     written: list[Path]
+    undrawn: dict[str, str]
     notes: list[str]
 
     @property
@@ -115,8 +114,8 @@ def score_dataset(
     scored = _run_with_bar(job, console)
     rows = job.rows()
     _check_any_scored(rows)
-    written = _write_outputs(job, rows, request, console)
-    return Outcome(rows, scored, written, shards.strangers())
+    written, undrawn = _write_outputs(job, rows, request, console)
+    return Outcome(rows, scored, written, undrawn, shards.strangers())
 
 
 def _run_with_bar(job: Job, console: Console) -> int:
@@ -147,22 +146,9 @@ def _check(source: EpisodeSource, request: Request) -> None:
         raise DataError(f"{request.out} is a file; name a folder with --out.")
     if request.in_place and not (source.path / "meta" / "info.json").is_file():
         raise DataError(f"{source.path} is not a LeRobot dataset; leave out --in-place and use --out.")
-    _check_cameras(source, request.cameras or ())
     sidecar = request.sidecar(source)
     if sidecar.exists() and not _is_ours(sidecar):
         raise DataError(f"{sidecar} was not written by worldvalue; move it away or write elsewhere with --out.")
-
-
-def _check_cameras(source: EpisodeSource, cameras: Sequence[str]) -> None:
-    """Raise before any work when the first episode that can be opened lacks a camera."""
-    for position in range(len(source) if cameras else 0):
-        try:
-            episode = source[position]
-        except DataError:
-            continue
-        for camera in cameras:
-            episode.camera_named(camera)
-        return
 
 
 def _is_ours(sidecar: Path) -> bool:
@@ -180,30 +166,35 @@ def _check_any_scored(rows: list[Row]) -> None:
         raise DataError(first if len(rows) == 1 else f"None of the {len(rows)} episodes can be scored: {first}")
 
 
-def _write_outputs(job: Job, rows: list[Row], request: Request, console: Console) -> list[Path]:
-    """Write the outputs that are not there yet, and note each of them as soon as it is complete."""
+def _write_outputs(job: Job, rows: list[Row], request: Request, console: Console) -> tuple[list[Path], dict[str, str]]:
+    """Write the outputs that are not there yet, and note each of them as soon as it is complete.
+
+    Returns:
+        The outputs written now; and of all outputs, the episodes whose frames could not be had, and why.
+    """
     sidecar = request.sidecar(job.source)
     about = About(job.source.path.resolve().name, request.model, request.settings, sidecar.name, request.camera)
-    writers: dict[Path, Callable[[Path], None]] = {
-        sidecar: lambda path: write_progress(path, job.curves(), request.model),
-        request.out / "episodes.csv": lambda path: write_table(path, rows),
-        request.report: lambda path: write_report(path, rows, job.curves, about),
+    writers: dict[Path, Callable[[Path, dict[str, str]], None]] = {
+        sidecar: lambda path, _: write_progress(path, job.curves(), request.model),
+        request.out / "episodes.csv": lambda path, _: write_table(path, rows),
+        request.report: lambda path, undrawn: write_report(path, rows, job.curves, about, undrawn),
     }
     if request.pictures:
-        writers[request.out / "pictures"] = lambda path: _write_pictures(path, job, request.camera)
+        writers[request.out / "pictures"] = partial(_write_pictures, job, request.camera)
     if request.overlays:
-        writers[request.out / "overlays"] = lambda path: _write_overlays(path, job, request.camera)
+        writers[request.out / "overlays"] = partial(_write_overlays, job, request.camera)
     ledger = _Ledger(request.out / ".shards" / "written.json", job.shards.key, request.model)
     written = [path for path in writers if path not in ledger]
     for path in written:
+        undrawn: dict[str, str] = {}
         with console.status(f"Writing {path.name}"):
-            writers[path](path)
-        ledger.add(path)
-    return written
+            writers[path](path, undrawn)
+        ledger.add(path, undrawn)
+    return written, ledger.undrawn(writers)
 
 
 class _Ledger:
-    """Which outputs are complete, and which values and model name they were made from."""
+    """Which outputs are complete but for which episodes' frames, and which values and model name they show."""
 
     def __init__(self, path: Path, key: str, model: str) -> None:
         self._path = path
@@ -213,29 +204,35 @@ class _Ledger:
         except FileNotFoundError:
             known = {}
         same = all(known.get(name) == value for name, value in self._made_from.items())
-        self._outputs: list[str] = known["outputs"] if same else []
+        self._undrawn: dict[str, dict[str, str]] = known.get("undrawn", {}) if same else {}
 
     def __contains__(self, output: Path) -> bool:
-        return str(output.resolve()) in self._outputs and output.exists()
+        return str(output.resolve()) in self._undrawn and output.exists()
 
-    def add(self, output: Path) -> None:
-        self._outputs.append(str(output.resolve()))
-        with replacing(self._path) as partial:
-            partial.write_text(json.dumps({**self._made_from, "outputs": self._outputs}), encoding="utf-8")
+    def add(self, output: Path, undrawn: dict[str, str]) -> None:
+        self._undrawn[str(output.resolve())] = undrawn
+        with replacing(self._path) as file:
+            file.write_text(json.dumps({**self._made_from, "undrawn": self._undrawn}), encoding="utf-8")
+
+    def undrawn(self, outputs: Iterable[Path]) -> dict[str, str]:
+        """Episodes whose frames are missing from some of the outputs, and why."""
+        return {name: why for output in outputs for name, why in self._undrawn[str(output.resolve())].items()}
 
 
-def _write_pictures(folder: Path, job: Job, camera: str | None) -> None:
+def _write_pictures(job: Job, camera: str | None, folder: Path, undrawn: dict[str, str]) -> None:
     from worldvalue.scoring.pictures import save_picture
 
     for episode, curve in job.curves():
-        save_picture(folder / f"{_file_name(episode)}.png", episode, curve, camera)
+        with noting_damage(episode, undrawn):
+            save_picture(folder / f"{_file_name(episode)}.png", episode, curve, camera)
 
 
-def _write_overlays(folder: Path, job: Job, camera: str | None) -> None:
+def _write_overlays(job: Job, camera: str | None, folder: Path, undrawn: dict[str, str]) -> None:
     from worldvalue.scoring.pictures import save_overlay
 
     for episode, curve in job.curves():
-        save_overlay(folder / f"{_file_name(episode)}.mp4", episode, curve, camera)
+        with noting_damage(episode, undrawn):
+            save_overlay(folder / f"{_file_name(episode)}.mp4", episode, curve, camera)
 
 
 def _file_name(episode: Episode) -> str:

@@ -21,7 +21,7 @@ from worldvalue.data.files import replacing
 from worldvalue.scoring.job import Row
 from worldvalue.scoring.segments import Summary, summarize
 from worldvalue.scoring.svg import Strip, draw_curve, draw_sketch
-from worldvalue.scoring.views import filmstrip, true_values
+from worldvalue.scoring.views import filmstrip, noting_damage, true_values
 from worldvalue.types import Episode, ValueCurve
 
 MAX_LISTED = 5000
@@ -55,14 +55,16 @@ def write_report(
     rows: Sequence[Row],
     curves: Callable[[Collection[int]], Iterable[tuple[Episode, ValueCurve]]],
     about: About,
+    undrawn: dict[str, str],
 ) -> None:
-    """Write the page.
+    """Write the page. Where an episode's frames cannot be had, the reason stands in their place.
 
     Args:
         path: the HTML file.
         rows: the table of results, all episodes; at least one was scored.
         curves: given episode indices, yields those episodes with their curves, one at a time.
         about: what the page says about itself.
+        undrawn: takes in the names of episodes whose frames could not be had, and why.
     """
     listed, drawn, pictured = (_worst(rows, limit) for limit in (MAX_LISTED, MAX_DRAWN, MAX_PICTURED))
     contents: dict[str, Iterable[str]] = {
@@ -72,7 +74,7 @@ def write_report(
         "table": (_table_row(row, row.index in drawn) for row in rows if row.index in listed),
         "limits": [_limits(rows)],
         "sections": (
-            _section(episode, curve, about.camera, with_frames=episode.index in pictured)
+            _section(episode, curve, about.camera, episode.index in pictured, undrawn)
             for episode, curve in curves(drawn)
         ),
         "sidecar": [escape(about.sidecar)],
@@ -141,10 +143,16 @@ def _table_row(row: Row, linked: bool) -> str:
     )
 
 
-def _section(episode: Episode, curve: ValueCurve, camera: str | None, with_frames: bool) -> str:
-    summary = summarize(curve)
-    strip = _strip(filmstrip(episode, _STRIP_HEIGHT, camera)) if with_frames else None
+def _section(
+    episode: Episode, curve: ValueCurve, camera: str | None, with_frames: bool, undrawn: dict[str, str]
+) -> str:
+    summary, strip = summarize(curve), None
+    if with_frames:
+        with noting_damage(episode, undrawn):
+            strip = _strip(filmstrip(episode, _STRIP_HEIGHT, camera))
     drawing = draw_curve(curve, summary.segments, true_values(episode), strip)
+    if episode.name in undrawn:
+        drawing += f'<p class="failed">{escape(undrawn[episode.name])}</p>'
     return (
         f'<section id="e{episode.index}"><h2><span class="soft">#{episode.index}</span> '
         f"{escape(episode.instruction)}</h2>{_facts(episode, summary)}{drawing}</section>\n"

@@ -59,21 +59,20 @@ class Shards:
     """The finished groups of one job, on disk."""
 
     def __init__(self, out: Path, identity: Identity) -> None:
-        """Open (or make) the folder of this job's groups under ``out``."""
+        """Find this job's groups under ``out``; nothing is written before there is a first one."""
         text = json.dumps(identity, sort_keys=True, indent=1)
         self.root = out / ".shards"
         self.key = hashlib.sha256(text.encode()).hexdigest()[:12]
         self.identity = json.loads(text)
         self._folder = self.root / self.key
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self._folder / "identity.json") as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
 
     def __contains__(self, group: int) -> bool:
         return self._path(group).exists()
 
     def write(self, group: int, episodes: Sequence[Scored]) -> None:
         """Keep one finished group; it appears whole or not at all."""
+        with replacing(self._folder / "identity.json") as partial:
+            partial.write_text(json.dumps(self.identity, indent=1) + "\n", encoding="utf-8")
         rows = [_to_row(scored) for scored in episodes]
         with replacing(self._path(group)) as partial:
             pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial)
@@ -89,7 +88,7 @@ class Shards:
         return [
             f"{folder} holds {len(list(folder.glob('group_*.parquet')))} groups of an earlier run that differs in "
             f"{_difference(self.identity, folder)}; they were not used and can be deleted."
-            for folder in sorted(self.root.iterdir())
+            for folder in sorted(self.root.glob("*"))
             if folder.is_dir() and folder != self._folder
         ]
 

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldvalue.data.pictures import cameras_shown
 from worldvalue.data.windows import scoring_starts
 from worldvalue.models import Estimator
-from worldvalue.types import DataError, Episode, ValueCurve
+from worldvalue.types import DataError, Episode, EpisodeSource, ValueCurve
 
 
 @dataclass(frozen=True)
@@ -93,21 +94,63 @@ class _Track:
         return ValueCurve(times, mean, std, q10, q50, q90, self.scored)
 
 
-@torch.inference_mode()
-def score_group(
-    estimator: Estimator, episodes: Sequence[Episode], settings: ScoreSettings
-) -> list[ValueCurve | DataError]:
-    """Value curves of a group of episodes, in order; the error of one whose frames cannot be had."""
-    if not 1 <= settings.stride <= estimator.config.model.chunk:
-        raise DataError(f"stride must be 1 to {estimator.config.model.chunk} frames, not {settings.stride}.")
-    with torch.autocast(estimator.device.type, torch.bfloat16):
-        tracks = [_open(estimator, episode, settings) for episode in episodes]
-        running = [track for track in tracks if isinstance(track, _Track)]
-        texts = estimator.text_states([track.episode.instruction for track in running])
-        for step in range(max((len(track.starts) for track in running), default=0)):
-            active = [track for track in running if step < len(track.starts)]
-            _score_step(estimator, active, texts, step, settings.steps)
-    return [track.curve() if isinstance(track, _Track) else track for track in tracks]
+@dataclass(frozen=True)
+class Scorer:
+    """A model at work, under settings that fit it: there is no scorer with others.
+
+    Attributes:
+        estimator: the model.
+        settings: how it scores.
+
+    Raises:
+        DataError: the stride would leave frames that no window covers.
+    """
+
+    estimator: Estimator
+    settings: ScoreSettings
+
+    def __post_init__(self) -> None:
+        chunk = self.estimator.config.model.chunk
+        if not 1 <= self.settings.stride <= chunk:
+            raise DataError(f"The stride must be 1 to {chunk} frames, not {self.settings.stride}.")
+
+    def check(self, source: EpisodeSource) -> None:
+        """Raise DataError when the first episode that can be opened lacks the cameras; nothing is decoded."""
+        for position in range(len(source)):
+            try:
+                episode = source[position]
+            except DataError:
+                continue
+            cameras_shown(episode, self.estimator.picture_settings(self.settings.cameras))
+            return
+
+    @torch.inference_mode()
+    def __call__(self, episodes: Sequence[Episode]) -> list[ValueCurve | DataError]:
+        """Value curves of a group of episodes, in order; the error of one whose frames cannot be had."""
+        with torch.autocast(self.estimator.device.type, torch.bfloat16):
+            tracks = [self._open(episode) for episode in episodes]
+            running = [track for track in tracks if isinstance(track, _Track)]
+            texts = self.estimator.text_states([track.episode.instruction for track in running])
+            for step in range(max((len(track.starts) for track in running), default=0)):
+                active = [track for track in running if step < len(track.starts)]
+                self._score_step(active, texts, step)
+        return [track.curve() if isinstance(track, _Track) else track for track in tracks]
+
+    def _open(self, episode: Episode) -> _Track | DataError:
+        try:
+            return _Track(self.estimator, episode, self.settings)
+        except DataError as error:
+            return error
+
+    def _score_step(self, tracks: Sequence[_Track], texts: dict[str, Tensor], step: int) -> None:
+        estimator = self.estimator
+        current = estimator.vae.per_window(torch.stack([track.window(step) for track in tracks]))
+        context = estimator.model.observe(current, torch.stack([texts[t.episode.instruction] for t in tracks]))
+        prefix = torch.from_numpy(np.stack([track.prefix(step) for track in tracks])).to(estimator.device)
+        noise = torch.from_numpy(np.stack([track.noise() for track in tracks])).to(estimator.device)
+        values = estimator.model.predict(context, prefix, noise, self.settings.steps).float().cpu().numpy()
+        for track, chunk in zip(tracks, values, strict=True):
+            track.keep(step, chunk)
 
 
 def score(estimator: Estimator, episode: Episode, settings: ScoreSettings | None = None) -> ValueCurve:
@@ -116,26 +159,7 @@ def score(estimator: Estimator, episode: Episode, settings: ScoreSettings | None
     Raises:
         DataError: its frames cannot be decoded, or the settings do not fit the model.
     """
-    (outcome,) = score_group(estimator, [episode], settings or ScoreSettings())
+    (outcome,) = Scorer(estimator, settings or ScoreSettings())([episode])
     if isinstance(outcome, DataError):
         raise outcome
     return outcome
-
-
-def _open(estimator: Estimator, episode: Episode, settings: ScoreSettings) -> _Track | DataError:
-    try:
-        return _Track(estimator, episode, settings)
-    except DataError as error:
-        return error
-
-
-def _score_step(
-    estimator: Estimator, tracks: Sequence[_Track], texts: dict[str, Tensor], step: int, steps: int
-) -> None:
-    current = estimator.vae.per_window(torch.stack([track.window(step) for track in tracks]))
-    context = estimator.model.observe(current, torch.stack([texts[t.episode.instruction] for t in tracks]))
-    prefix = torch.from_numpy(np.stack([track.prefix(step) for track in tracks])).to(estimator.device)
-    noise = torch.from_numpy(np.stack([track.noise() for track in tracks])).to(estimator.device)
-    values = estimator.model.predict(context, prefix, noise, steps).float().cpu().numpy()
-    for track, chunk in zip(tracks, values, strict=True):
-        track.keep(step, chunk)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from numpy.typing import NDArray
 
 from worldvalue.data.value_targets import from_labels
 from worldvalue.data.windows import nearest
-from worldvalue.types import Episode
+from worldvalue.types import DataError, Episode
 
 
 def filmstrip(episode: Episode, max_height: int, camera: str | None = None) -> NDArray[np.uint8]:
@@ -21,6 +24,15 @@ def filmstrip(episode: Episode, max_height: int, camera: str | None = None) -> N
     frames = episode.frames(nearest(episode.timestamps, middles), camera)
     scale = min(1.0, max_height / height)
     return np.stack([resize(frame, round(height * scale), round(width * scale)) for frame in frames])
+
+
+@contextmanager
+def noting_damage(episode: Episode, undrawn: dict[str, str]) -> Iterator[None]:
+    """Frames that cannot be had end the block, not the job: the reason goes to ``undrawn`` under the episode's name."""
+    try:
+        yield
+    except DataError as error:
+        undrawn[episode.name] = str(error)
 
 
 def resize(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
