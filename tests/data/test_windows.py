@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldvalue.data.augment import Augmentation, randomize_prefix, rewind
+from worldvalue.data.augment import Augmentation, randomize_prefix, rewind, shifted
 from worldvalue.data.value_targets import retry_curve
 from worldvalue.data.windows import TrainingEpisode, WindowDataset, nearest, scoring_starts
 
@@ -12,10 +12,10 @@ PLAIN = Augmentation(rewind=0.0, plateau=0.0, random_prefix=0.0)
 
 
 class _Numbers:
-    """Items that are the frame numbers themselves, so a window tells which frames it shows."""
+    """Items that are the frame numbers themselves, as pictures of one pixel: a window tells which frames it shows."""
 
     def read(self, indices: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(indices)
+        return torch.from_numpy(indices)[:, None, None, None]
 
 
 def _dataset(augmentation: Augmentation, length: int = 120, m: int = 50, n: int = 70, seed: int = 0) -> WindowDataset:
@@ -29,7 +29,7 @@ def test_a_plain_window_runs_forward_at_the_rate_and_carries_the_values_of_its_f
     truth = dataset.episodes[0].values
     for number in range(50):
         sample = dataset[number]
-        frames = sample["items"].numpy()
+        frames = sample["items"].flatten().numpy()
         inside = (frames > 0) & (frames < 119)
         assert set(np.diff(frames)[inside[1:] & inside[:-1]]) <= {5}
         np.testing.assert_allclose(sample["values"], truth[frames[:5]], rtol=1e-6)
@@ -39,14 +39,14 @@ def test_a_plain_window_runs_forward_at_the_rate_and_carries_the_values_of_its_f
 def test_the_values_of_a_rewound_window_follow_its_frames(seed: int) -> None:
     dataset = _dataset(Augmentation(rewind=1.0, plateau=0.0, random_prefix=0.0), seed=seed)
     sample = dataset[0]
-    frames = sample["items"].numpy()
+    frames = sample["items"].flatten().numpy()
     assert (np.diff(frames) <= 0).all()
     np.testing.assert_allclose(sample["values"], dataset.episodes[0].values[frames[:5]], rtol=1e-6)
 
 
 def test_a_plateau_shows_one_frame_and_one_value() -> None:
     sample = _dataset(Augmentation(rewind=1.0, plateau=1.0, random_prefix=0.0))[3]
-    assert len(set(sample["items"].tolist())) == 1
+    assert len(set(sample["items"].flatten().tolist())) == 1
     assert len(set(sample["values"].tolist())) == 1
 
 
@@ -66,6 +66,29 @@ def test_a_randomized_prefix_leaves_the_chunk_alone() -> None:
     assert all(np.array_equal(d[1:], values[1:]) for d in drawn)
     assert np.mean([d[0] for d in drawn]) == pytest.approx(0.5, abs=0.03)
     assert np.array_equal(randomize_prefix(values, Augmentation(random_prefix=0.0), rng), values)
+
+
+@given(side=st.integers(4, 40), shift=st.floats(0, 0.5), seed=st.integers(0, 1000))
+def test_a_shift_moves_a_side_by_at_most_its_share_and_repeats_the_edge(side: int, shift: float, seed: int) -> None:
+    indices = shifted(side, Augmentation(shift=shift), np.random.default_rng(seed))
+    moved = indices - np.arange(side)
+    by = moved[np.abs(moved).argmax()]
+    assert abs(by) <= shift * side
+    np.testing.assert_array_equal(indices, np.clip(np.arange(side) + by, 0, side - 1))
+
+
+def test_all_frames_of_a_window_are_shifted_alike() -> None:
+    pictures = torch.arange(64.0).reshape(1, 1, 8, 8)
+
+    class Still:
+        def read(self, indices: np.ndarray) -> torch.Tensor:
+            return pictures.repeat(len(indices), 1, 1, 1)
+
+    episode = TrainingEpisode(np.arange(60) / 10, np.linspace(0, 1, 60), "lift the cube", Still())
+    dataset = WindowDataset([episode], 2.0, 4, Augmentation(shift=0.25), seed=0, samples=1000)
+    shown = [dataset[number]["items"] for number in range(40)]
+    assert all((items == items[:1]).all() for items in shown)
+    assert len({float(items[0, 0, 4, 4]) for items in shown}) > 10  # of the 25 shifts by 2 pixels or less
 
 
 @given(frames=st.integers(1, 60), stride=st.integers(1, 4))

@@ -1,7 +1,7 @@
-"""What training does to windows besides cutting them out: rewind, plateau, prefix randomization (WVM section 3.3).
+"""What training does to windows besides cutting them out: rewind, plateau, random prefix (WVM section 3.3), shift.
 
-Pure NumPy on frame indices and values. A window is altered by altering which frames it shows; the values are read
-off afterwards, so they always follow the frames.
+Pure NumPy on indices and values. A window is altered by altering which frames it shows; the values are read off
+afterwards, so they always follow the frames.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ratios of WVM's Table A.1.
+    """Ratios of WVM's Table A.1, and a shift that the paper, with its pretrained video model, does without.
 
     Attributes:
         rewind: share of windows that are altered.
         plateau: share of those that become one repeated frame; the rest run backwards.
         random_prefix: share of windows whose prefix value is replaced by U[0, 1].
+        shift: largest share of its side by which a window's picture is moved, the same way for all its frames.
     """
 
     rewind: float = 0.5
     plateau: float = 0.1
     random_prefix: float = 0.5
+    shift: float = 0.0
 
 
 def rewind(indices: NDArray[np.int64], settings: Augmentation, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -43,3 +45,9 @@ def randomize_prefix(
     if rng.random() >= settings.random_prefix:
         return values
     return np.concatenate(([rng.random()], values[1:])).astype(np.float32)
+
+
+def shifted(side: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Indices ``(side,)`` that move one side of a picture by a random number of pixels, its edge repeated."""
+    reach = int(settings.shift * side)
+    return (np.arange(side) + rng.integers(-reach, reach + 1)).clip(0, side - 1)

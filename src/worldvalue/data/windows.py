@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from worldvalue.data.augment import Augmentation, randomize_prefix, rewind
+from worldvalue.data.augment import Augmentation, randomize_prefix, rewind, shifted
 
 
 class FrameItems(Protocol):
@@ -66,7 +66,7 @@ class WindowDataset(Dataset):
         episodes: windows are drawn uniformly in time over all of them.
         rate: frames per second inside a window.
         chunk: h.
-        augmentation: rewind and prefix ratios.
+        augmentation: rewind, prefix and shift ratios.
         seed: of all draws.
         samples: length of the dataset: samples of the whole run.
     """
@@ -98,11 +98,17 @@ class WindowDataset(Dataset):
         episode = self.episodes[int(np.searchsorted(self._share, rng.random()))]
         indices = rewind(self._draw_window(episode, rng), self.augmentation, rng)
         values = episode.values[indices[: 1 + self.chunk]].astype(np.float32)
+        prefixed = randomize_prefix(values, self.augmentation, rng)
         return {
-            "items": episode.items.read(indices),
-            "values": torch.from_numpy(randomize_prefix(values, self.augmentation, rng)),
+            "items": self._shift(episode.items.read(indices), rng),
+            "values": torch.from_numpy(prefixed),
             "instruction": episode.instruction,
         }
+
+    def _shift(self, items: Tensor, rng: np.random.Generator) -> Tensor:
+        """Items ``(2h + 1, C, H, W)`` with their pictures moved."""
+        rows, columns = (shifted(side, self.augmentation, rng) for side in items.shape[-2:])
+        return items[..., rows[:, None], columns]
 
     def _draw_window(self, episode: TrainingEpisode, rng: np.random.Generator) -> NDArray[np.int64]:
         """A window whose current frames lie in the episode; the prefix may come one tick before it, as in scoring."""
