@@ -9,18 +9,39 @@ from worldvalue.types import DataError
 def test_settings_are_changed_by_their_path() -> None:
     recipe = override(
         tiny(),
-        ["training.steps=7", "estimator.model.weights.video=0", "estimator.picture.rows=2", "augmentation.rewind=0.1"],
+        [
+            "training.steps=7",
+            "estimator.model.weights.video=0",
+            "estimator.picture.rows=2",
+            "augmentation.rewind=0.1",
+            "training.compile=true",
+        ],
     )
     assert recipe.training.steps == 7
     assert recipe.estimator.model.weights == {"value": 1.0, "video": 0}
     assert recipe.estimator.picture.rows == 2
     assert recipe.augmentation.rewind == 0.1
+    assert recipe.training.compile is True
     assert tiny().training.steps != 7
 
 
 @pytest.mark.parametrize("setting", ["training.stepz=7", "nothing=1", "training.steps.more=1"])
 def test_settings_that_do_not_exist_are_refused_with_those_that_do(setting: str) -> None:
     with pytest.raises(DataError, match="there are:"):
+        override(tiny(), [setting])
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind"),
+    [
+        ("training.compile=1", "true or false"),
+        ("training.steps=true", "a whole number"),
+        ("training.steps=1.5", "a whole number"),
+        ("augmentation.rewind=true", "a number"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(setting: str, kind: str) -> None:
+    with pytest.raises(DataError, match=f"takes {kind}, not"):
         override(tiny(), [setting])
 
 

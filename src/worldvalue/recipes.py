@@ -162,14 +162,18 @@ def _replaced(part: Any, path: Sequence[str], value: Any, whole: str) -> Any:
     return rebuild(**{name: new})
 
 
+_KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}
+
+
 def _fitting(old: Any, value: Any, whole: str) -> Any:
     """The value, if it is of the old one's kind."""
     if isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
-    number = (int, float)
-    same = isinstance(value, number) and not isinstance(value, bool) if isinstance(old, number) else True
-    if not same or (isinstance(old, int) and not isinstance(value, int)):
-        raise DataError(f"'{whole}' takes {'a whole number' if isinstance(old, int) else 'a number'}, not {value!r}.")
+    kind = type(old)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind in _KINDS and type(value) is not kind:
+        raise DataError(f"'{whole}' takes {_KINDS[kind]}, not {value!r}.")
     return value
 
 

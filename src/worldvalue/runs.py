@@ -35,8 +35,8 @@ def train_autoencoder(recipe: Recipe, source: EpisodeSource, out: Path, resume: 
     if settings is None:
         raise DataError("This recipe takes a pretrained autoencoder; there is none to train.")
     per_episode = max(AUTOENCODER_FRAMES // max(len(source), 1), 1)
-    frames, episode = sample_frames(source, config.picture, per_episode, settings.seed)
-    dataset = FrameDataset(frames, episode, settings.seed, settings.steps * settings.batch)
+    frames, scene = sample_frames(source, config.picture, per_episode, settings.seed)
+    dataset = FrameDataset(frames, scene, settings.seed, settings.steps * settings.batch)
     torch.manual_seed(settings.seed)
     vae = FrameVAE(config.vae)
     train(vae, vae.weights, dataset, default_collate, settings, out, resume)
@@ -81,6 +81,10 @@ def train_value_model(
     dataset = WindowDataset(
         cached, config.rate, config.model.chunk, recipe.augmentation, settings.seed, settings.steps * settings.batch
     )
+    if settings.compile:
+        for layer in estimator.model.modules():
+            if isinstance(layer, estimator.model.sharded_layers):
+                layer.compile(dynamic=False)
     train(estimator, config.model.weights, dataset, _collate_windows(estimator, cached), settings, out, resume)
     estimator.save(out / "model")
     return out / "model"

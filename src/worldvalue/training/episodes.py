@@ -56,34 +56,33 @@ class FrameDataset(Dataset):
 
     Args:
         frames: ``(n, H, W, 3)`` pictures of all episodes.
-        episode: ``(n,)`` which episode each is from.
+        scene: ``(n,)`` which scene each shows, counted from 0.
         seed, samples: of the draws, and how many there are.
     """
 
     EMPHASIS = 10.0
 
-    def __init__(self, frames: NDArray[np.uint8], episode: NDArray[np.int64], seed: int, samples: int) -> None:
+    def __init__(self, frames: NDArray[np.uint8], scene: NDArray[np.int64], seed: int, samples: int) -> None:
         self.frames = frames
-        self.episode = episode
+        self.scene = scene
         self.seed = seed
         self.samples = samples
-        self.means = np.stack([frames[episode == e].mean(0) for e in range(episode[-1] + 1)]).astype(np.float32)
+        self.means = np.stack([frames[scene == s].mean(0) for s in range(scene.max() + 1)]).astype(np.float32)
 
     def __len__(self) -> int:
         return self.samples
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
-        """A frame ``frames`` ``(3, H, W)`` in [-1, 1], mirrored or not, and ``weight`` ``(1, H, W)`` of its pixels.
+        """A frame ``frames`` ``(3, H, W)`` in [-1, 1] and ``weight`` ``(1, H, W)`` of its pixels.
 
-        What differs from the episode's mean picture, the robot and what it moves, weighs more: a small object is
-        too few pixels to be worth a place in the code otherwise.
+        What differs from the scene's mean picture, the robot and the objects, weighs more: a small object is too few
+        pixels to be worth a place in the code otherwise.
         """
         rng = np.random.default_rng((self.seed, number))
         drawn = rng.integers(len(self.frames))
         picture = torch.from_numpy(self.frames[drawn])
-        moved = (picture.float() - torch.from_numpy(self.means[self.episode[drawn]])).abs().mean(-1) / 127.5
-        sample = {"frames": pictures_to_float(picture), "weight": 1.0 + self.EMPHASIS * moved[None]}
-        return {name: x.flip(-1) for name, x in sample.items()} if rng.random() < 0.5 else sample
+        unusual = (picture.float() - torch.from_numpy(self.means[self.scene[drawn]])).abs().mean(-1) / 127.5
+        return {"frames": pictures_to_float(picture), "weight": 1.0 + self.EMPHASIS * unusual[None]}
 
 
 def target_values(episode: Episode) -> NDArray[np.float64] | None:
@@ -103,21 +102,26 @@ def target_values(episode: Episode) -> NDArray[np.float64] | None:
 def sample_frames(
     source: EpisodeSource, settings: PictureSettings, per_episode: int, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Pictures ``(n, H, W, 3)`` from random times of every readable episode, and ``(n,)`` which one each is from.
+    """Pictures ``(n, H, W, 3)`` from random times of every readable episode, and ``(n,)`` the scene each shows.
+
+    Episodes of one task are one scene; an episode whose task has no name is one by itself.
 
     Raises:
         DataError: no episode can be read.
     """
     rng = np.random.default_rng(seed)
 
-    def read(episode: Episode) -> NDArray[np.uint8]:
+    def read(episode: Episode) -> tuple[NDArray[np.uint8], str]:
         indices = np.sort(rng.choice(episode.length, min(per_episode, episode.length), replace=False))
-        return picture(episode, indices, settings)
+        task = episode.labels.task if episode.labels else None
+        return picture(episode, indices, settings), task or episode.name
 
-    frames = list(_from_each(source, "Reading frames", read))
-    if not frames:
+    parts = list(_from_each(source, "Reading frames", read))
+    if not parts:
         raise DataError(f"{source.path} has no episode that can be read.")
-    return np.concatenate(frames), np.repeat(np.arange(len(frames)), [len(part) for part in frames])
+    frames, names = zip(*parts, strict=True)
+    _, scene = np.unique(names, return_inverse=True)
+    return np.concatenate(frames), np.repeat(scene, [len(part) for part in frames])
 
 
 def training_episodes(

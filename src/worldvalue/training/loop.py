@@ -43,6 +43,7 @@ class TrainingSettings:
         seed: of the noise.
         save_every, log_every: steps.
         workers: processes that read samples.
+        compile: let torch compile the model's layers; needs a C++ compiler, and takes a minute before the first step.
     """
 
     steps: int = 30_000
@@ -58,6 +59,7 @@ class TrainingSettings:
     save_every: int = 1000
     log_every: int = 20
     workers: int = 0
+    compile: bool = False
 
 
 def learning_rate_share(step: int, settings: TrainingSettings) -> float:
