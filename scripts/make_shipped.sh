@@ -8,7 +8,7 @@ worldvalue=.venv/bin/worldvalue
 shipped=src/worldvalue/models/shipped/tiny
 
 $worldvalue collect robosuite "$run/train" --seed 0 --expert 20 --hesitation 7 --retry 11 --failure 2
-$worldvalue collect robosuite "$run/val" --seed 1000000 --expert 10 --hesitation 10 --retry 10 --failure 3
+make VALIDATION="$run/val" "$run/val"
 $worldvalue train vae --recipe tiny --data "$run/train" --out "$run/vae" --resume
 $worldvalue train wvm --recipe tiny --data "$run/train" --vae "$run/vae/vae" --out "$run/wvm" --resume
 $worldvalue bench "$run/val" --model "$run/wvm/model" --out "$run/figures.json"
