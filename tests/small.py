@@ -9,6 +9,8 @@ from worldvalue.backbones.experts import ExpertConfig
 from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import Estimator, EstimatorConfig
 from worldvalue.models.wvm import WVMConfig
+from worldvalue.recipes import Recipe
+from worldvalue.training.loop import TrainingSettings
 from worldvalue.types import Episode, Labels
 
 PIXELS = 64
@@ -52,6 +54,12 @@ def small_config() -> EstimatorConfig:
     }
     model = WVMConfig(video=video, value=value, text=text, text_length=32, text_pool=4, latent_size=(8, 8))
     return EstimatorConfig(model, "AutoencoderKL", vae, PictureSettings(PIXELS, PIXELS))
+
+
+def small_recipe() -> Recipe:
+    """Three steps of training for both parts."""
+    training = TrainingSettings(steps=3, batch=2, warmup=1, save_every=2, log_every=1)
+    return Recipe(small_config(), training, autoencoder=training)
 
 
 def small_estimator(seed: int = 0) -> Estimator:

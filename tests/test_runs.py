@@ -7,27 +7,21 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.small import painted_episode, small_config
+from tests.small import painted_episode, small_config, small_recipe
 from worldvalue.cli import app
 from worldvalue.data import ManifestRow, encode_video, open_episodes, write_manifest
 from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import load_model
-from worldvalue.recipes import RECIPES, Recipe
+from worldvalue.recipes import RECIPES
 from worldvalue.scoring.sliding_windows import ScoreSettings, score
 from worldvalue.training.episodes import StoredCodes, target_values, training_episodes
-from worldvalue.training.loop import TrainingSettings
 from worldvalue.types import DataError, Labels
-
-
-def _small() -> Recipe:
-    training = TrainingSettings(steps=3, batch=2, warmup=1, save_every=2, log_every=1)
-    return Recipe(small_config(), training, autoencoder=training)
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three short videos: an expert, a hesitation, and a failure that no value can be learned from."""
-    monkeypatch.setitem(RECIPES, "small", _small)
+    monkeypatch.setitem(RECIPES, "small", small_recipe)
     folder = tmp_path / "videos"
     folder.mkdir()
     labels = [

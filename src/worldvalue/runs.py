@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch.utils.data import default_collate
 
@@ -36,13 +37,15 @@ def train_autoencoder(recipe: Recipe, source: EpisodeSource, out: Path, resume: 
         raise DataError("This recipe takes a pretrained autoencoder; there is none to train.")
     per_episode = max(AUTOENCODER_FRAMES // max(len(source), 1), 1)
     frames, scene = sample_frames(source, config.picture, per_episode, settings.seed)
-    dataset = FrameDataset(frames, scene, settings.seed, settings.steps * settings.batch)
+    dataset = FrameDataset(frames, scene, settings.seed)
     torch.manual_seed(settings.seed)
     vae = FrameVAE(config.vae)
     train(vae, vae.weights, dataset, default_collate, settings, out, resume)
     sample = frames[np.random.default_rng(settings.seed).integers(len(frames), size=256)]
     vae.fit_statistics(pictures_to_float(torch.from_numpy(sample)).to(vae.mean.device))
     folder = out / "vae"
+    if not _processes().is_main_process:
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as partial:
         save_file({name: tensor.contiguous() for name, tensor in vae.state_dict().items()}, partial)
@@ -77,17 +80,23 @@ def train_value_model(
     torch.manual_seed(recipe.training.seed)
     estimator = from_wan(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
     config, settings = estimator.config, recipe.training
-    cached = training_episodes(source, estimator.vae, config.picture, out / "codes")
-    dataset = WindowDataset(
-        cached, config.rate, config.model.chunk, recipe.augmentation, settings.seed, settings.steps * settings.batch
-    )
+    processes = _processes()
+    with processes.main_process_first():
+        cached = training_episodes(source, estimator.vae, config.picture, out / "codes")
+    dataset = WindowDataset(cached, config.rate, config.model.chunk, recipe.augmentation, settings.seed)
     if settings.compile:
         for layer in estimator.model.modules():
             if isinstance(layer, estimator.model.sharded_layers):
                 layer.compile(dynamic=False)
     train(estimator, config.model.weights, dataset, _collate_windows(estimator, cached), settings, out, resume)
-    estimator.save(out / "model")
+    if processes.is_main_process:
+        estimator.save(out / "model")
     return out / "model"
+
+
+def _processes() -> PartialState:
+    """The processes of this run: several when it was started with ``accelerate launch``."""
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _on_trained(vae: Path | None, config: EstimatorConfig) -> Estimator:

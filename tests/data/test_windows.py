@@ -21,7 +21,7 @@ class _Numbers:
 def _dataset(augmentation: Augmentation, length: int = 120, m: int = 50, n: int = 70, seed: int = 0) -> WindowDataset:
     values = retry_curve(length, m, n)
     episode = TrainingEpisode(np.arange(length) / 10, values, "lift the cube", _Numbers())
-    return WindowDataset([episode], rate=2.0, chunk=4, augmentation=augmentation, seed=seed, samples=1000)
+    return WindowDataset([episode], rate=2.0, chunk=4, augmentation=augmentation, seed=seed)
 
 
 def test_a_plain_window_runs_forward_at_the_rate_and_carries_the_values_of_its_frames() -> None:
@@ -85,7 +85,7 @@ def test_all_frames_of_a_window_are_shifted_alike() -> None:
             return pictures.repeat(len(indices), 1, 1, 1)
 
     episode = TrainingEpisode(np.arange(60) / 10, np.linspace(0, 1, 60), "lift the cube", Still())
-    dataset = WindowDataset([episode], 2.0, 4, Augmentation(shift=0.25), seed=0, samples=1000)
+    dataset = WindowDataset([episode], 2.0, 4, Augmentation(shift=0.25), seed=0)
     shown = [dataset[number]["items"] for number in range(40)]
     assert all((items == items[:1]).all() for items in shown)
     assert len({float(items[0, 0, 4, 4]) for items in shown}) > 10  # of the 25 shifts by 2 pixels or less

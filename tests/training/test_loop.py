@@ -31,7 +31,7 @@ def _run(out: Path, settings: TrainingSettings, resume: bool = False) -> dict[st
     torch.manual_seed(0)
     estimator = Estimator(small_config())
     episode = TrainingEpisode(np.arange(40) / 10, np.linspace(0, 1, 40), "push the square", _Codes())
-    dataset = WindowDataset([episode], 2.0, 4, Augmentation(), seed=0, samples=4 * 3)
+    dataset = WindowDataset([episode], 2.0, 4, Augmentation(), seed=0)
     tokens = estimator.model.text.tokenize(["push the square"])[0]
 
     def collate(samples: list[dict]) -> dict[str, torch.Tensor]:

@@ -60,7 +60,7 @@ def nearest(timestamps: NDArray[np.float64], times: NDArray[np.float64]) -> NDAr
 
 
 class WindowDataset(Dataset):
-    """Random training windows of a list of episodes.
+    """Random training windows of a list of episodes, one for every whole number: there is no last one.
 
     Args:
         episodes: windows are drawn uniformly in time over all of them.
@@ -68,7 +68,6 @@ class WindowDataset(Dataset):
         chunk: h.
         augmentation: rewind, prefix and shift ratios.
         seed: of all draws.
-        samples: length of the dataset: samples of the whole run.
     """
 
     def __init__(
@@ -78,19 +77,14 @@ class WindowDataset(Dataset):
         chunk: int,
         augmentation: Augmentation,
         seed: int,
-        samples: int,
     ) -> None:
         self.episodes = episodes
         self.rate = rate
         self.chunk = chunk
         self.augmentation = augmentation
         self.seed = seed
-        self.samples = samples
         seconds = np.array([episode.timestamps[-1] for episode in episodes])
         self._share = np.cumsum(seconds) / seconds.sum()
-
-    def __len__(self) -> int:
-        return self.samples
 
     def __getitem__(self, number: int) -> dict[str, object]:
         """Sample: ``items`` ``(2h + 1, ...)``, ``values`` ``(1 + h,)`` and the ``instruction``."""

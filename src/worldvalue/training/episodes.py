@@ -57,20 +57,16 @@ class FrameDataset(Dataset):
     Args:
         frames: ``(n, H, W, 3)`` pictures of all episodes.
         scene: ``(n,)`` which scene each shows, counted from 0.
-        seed, samples: of the draws, and how many there are.
+        seed: of the draws.
     """
 
     EMPHASIS = 10.0
 
-    def __init__(self, frames: NDArray[np.uint8], scene: NDArray[np.int64], seed: int, samples: int) -> None:
+    def __init__(self, frames: NDArray[np.uint8], scene: NDArray[np.int64], seed: int) -> None:
         self.frames = frames
         self.scene = scene
         self.seed = seed
-        self.samples = samples
         self.means = np.stack([frames[scene == s].mean(0) for s in range(scene.max() + 1)]).astype(np.float32)
-
-    def __len__(self) -> int:
-        return self.samples
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         """A frame ``frames`` ``(3, H, W)`` in [-1, 1] and ``weight`` ``(1, H, W)`` of its pixels.
