@@ -20,7 +20,7 @@ from worldvalue.models import Estimator, EstimatorConfig, from_wan
 from worldvalue.recipes import Recipe
 from worldvalue.training.episodes import FrameDataset, sample_frames, training_episodes
 from worldvalue.training.loop import train
-from worldvalue.types import Batch, DataError, EpisodeSource
+from worldvalue.types import Batch, DataError, EpisodeSource, ValueModel
 
 AUTOENCODER_FRAMES = 8192
 """Pictures in memory while an autoencoder is trained (0.4 GB at 128 px)."""
@@ -85,13 +85,17 @@ def train_value_model(
         cached = training_episodes(source, estimator.vae, config.picture, out / "codes")
     dataset = WindowDataset(cached, config.rate, config.model.chunk, recipe.augmentation, settings.seed)
     if settings.compile:
-        for layer in estimator.model.modules():
-            if isinstance(layer, estimator.model.sharded_layers):
-                layer.compile(dynamic=False)
+        _compile(estimator.model)
     train(estimator, config.model.weights, dataset, _collate_windows(estimator, cached), settings, out, resume)
     if processes.is_main_process:
         estimator.save(out / "model")
     return out / "model"
+
+
+def _compile(model: ValueModel) -> None:
+    for layer in model.modules():
+        if isinstance(layer, model.sharded_layers):
+            layer.compile(dynamic=False)
 
 
 def _processes() -> PartialState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,13 +186,24 @@ Batch = Mapping[str, "torch.Tensor"]
 """Tensors of one training or scoring batch by name; each model documents the names it reads."""
 
 
+@runtime_checkable
 class ValueModel(Protocol):
-    """What training asks of a model. Loss names equal the names of the weights in the model's config."""
+    """What training asks of a model. Loss names equal the names of the weights in the model's config.
+
+    Attributes:
+        config: a frozen dataclass; ``config.weights`` are those of the losses.
+        sharded_layers: layer types that are one unit of sharding, checkpointing and compiling.
+    """
 
     config: Any
+    sharded_layers: tuple[type[torch.nn.Module], ...]
 
     def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Scalar losses by name, unweighted."""
+        ...
+
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """All layers, as ``torch.nn.Module`` has them."""
         ...
 
     def example_batch(self, batch_size: int = 2) -> Batch:

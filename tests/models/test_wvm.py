@@ -7,6 +7,7 @@ from worldvalue import flow_matching as fm
 from worldvalue.backbones.video_vae import WanVAE
 from worldvalue.models.wvm import WVM, spread, unspread
 from worldvalue.recipes import wan22_5b
+from worldvalue.types import ValueModel
 
 
 def _model() -> WVM:
@@ -166,6 +167,13 @@ def test_several_euler_steps_follow_the_velocity_field_step_by_step() -> None:
         v = model._value_velocity(clean, x, torch.tensor([now]), context.value_text, context.video)
         x = fm.euler_step(x, v, torch.tensor([now]), torch.tensor([after]))
     torch.testing.assert_close(model.predict(context, prefix, noise, steps=2)[0, 0], unspread(x[0, :, 0]).clamp(0, 1))
+
+
+def test_it_is_what_training_asks_of_a_model() -> None:
+    model = _model()
+    assert isinstance(model, ValueModel)
+    blocks = [layer for layer in model.modules() if isinstance(layer, model.sharded_layers)]
+    assert len(blocks) == 2 * model.config.value.layers  # all of both streams
 
 
 def test_losses_have_the_names_of_their_weights() -> None:

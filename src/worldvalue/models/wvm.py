@@ -81,8 +81,7 @@ class WVM(nn.Module):
     Values in [0, 1] are spread to [-1, 1] inside, so that they and the noise are of one scale.
     """
 
-    sharded_layers = (StreamBlock,)
-    """Layer types that are one unit of sharding, checkpointing and compiling."""
+    sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
 
     def __init__(self, config: WVMConfig) -> None:
         super().__init__()
