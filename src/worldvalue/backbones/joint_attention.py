@@ -29,10 +29,9 @@ Rotary = tuple[Tensor, Tensor]
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     """Rotary position embedding on ``(B, N, H, E)``: pairs of neighbouring channels turn by their angle."""
-    cos, sin = (table.to(x.dtype) for table in rotary)
+    cos, sin = (table[..., ::2].to(x.dtype) for table in rotary)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack((-odd, even), dim=-1).flatten(-2)
-    return x * cos + turned * sin
+    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

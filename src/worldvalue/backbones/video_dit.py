@@ -69,7 +69,8 @@ class VideoDiT(WanTransformer3DModel):
             context: per layer, keys and values that these latents see besides themselves.
         """
         rotary = self._rotary(latents, first_frame)
-        hidden = self.patch_embedding(latents).flatten(2).transpose(1, 2)
+        # Contiguous: on strided tokens torch's compiler gave gradients that were not numbers.
+        hidden = self.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
         time, modulation = self._embed_sigma(sigma, hidden.dtype)
         keys_values = []
         for layer, block in enumerate(self.blocks):
