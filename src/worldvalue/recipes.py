@@ -40,13 +40,13 @@ def tiny() -> Recipe:
     Run: ``worldvalue train vae --data DIR --out VAE``, then ``worldvalue train wvm --data DIR --vae VAE/vae --out
     RUN``; ``make shipped`` does all of it. Expect the figures of the model card.
     """
-    layers, heads, head_dim, text_dim = 6, 8, 32, 128
+    layers, heads, head_dim, text_dim = 5, 8, 32, 128
     video = {
-        "patch_size": (1, 4, 4),
+        "patch_size": (1, 2, 2),
         "num_attention_heads": heads,
         "attention_head_dim": head_dim,
-        "in_channels": 32,
-        "out_channels": 32,
+        "in_channels": 24,
+        "out_channels": 24,
         "text_dim": text_dim,
         "ffn_dim": 4 * heads * head_dim,
         "num_layers": layers,
@@ -69,7 +69,7 @@ def tiny() -> Recipe:
         "up_block_types": ["UpDecoderBlock2D"] * 3,
         "block_out_channels": [32, 64, 128],
         "layers_per_block": 1,
-        "latent_channels": 8,
+        "latent_channels": 6,
         "norm_num_groups": 8,
         "mid_block_add_attention": False,
     }
@@ -78,8 +78,9 @@ def tiny() -> Recipe:
     )
     return Recipe(
         estimator=EstimatorConfig(model, "AutoencoderKL", vae, PictureSettings(128, 128)),
-        training=TrainingSettings(steps=4000, batch=64, peak_rate=5e-4, warmup=200, save_every=250),
-        autoencoder=TrainingSettings(steps=2800, batch=16, peak_rate=2e-3, warmup=100, save_every=250),
+        training=TrainingSettings(steps=3200, batch=64, peak_rate=5e-4, warmup=200, save_every=250),
+        autoencoder=TrainingSettings(steps=2000, batch=16, peak_rate=2e-3, warmup=100, save_every=250),
+        augmentation=Augmentation(shift=0.125),
     )
 
 
