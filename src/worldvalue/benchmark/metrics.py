@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 SHORTEST_WINDOW = 3
-"""Frames below which a rank correlation says nothing: of two frames it is always +1 or -1."""
+"""Frames below which a correlation says nothing: of two frames it is always +1 or -1."""
+ROUNDING = 1e-6
+"""What of a single-precision value, relative to its largest, may be rounding only."""
 
 
 def segment_at(scored: ArrayLike, m: int, n: int) -> tuple[int, int] | None:
@@ -57,15 +59,73 @@ def retry_voc(pred: ArrayLike, truth: ArrayLike, m: int, n: int) -> float:
 def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
     """Spearman's rank correlation of two series ``(N,)``, ties at their average rank. In [-1, 1].
 
+    Of value and true progress it is one of the two global figures of the ViVa paper (table 1); 1 is best.
+
     Returns:
         ``nan`` when either series is constant, not finite, or has fewer than three entries.
     """
     pair = np.array([a, b], dtype=np.float64)
-    if pair.shape[1] < SHORTEST_WINDOW or not np.isfinite(pair).all():
+    if not np.isfinite(pair).all():
         return float("nan")
-    x, y = (ranks - ranks.mean() for ranks in map(average_ranks, pair))
+    return linear_correlation(*map(average_ranks, pair))
+
+
+def linear_correlation(a: ArrayLike, b: ArrayLike) -> float:
+    """Pearson's correlation of two series ``(N,)``. In [-1, 1].
+
+    Of value and true progress it is the other global figure of the ViVa paper (table 1); 1 is best.
+
+    Returns:
+        ``nan`` when either series is constant, not finite, or has fewer than three entries.
+    """
+    pair = np.array([a, b], dtype=np.float64)
+    if pair.shape[1] < SHORTEST_WINDOW or not np.isfinite(pair).all() or not np.ptp(pair, axis=1).all():
+        return float("nan")
+    x, y = pair - pair.mean(axis=1, keepdims=True)
     norm = np.sqrt((x @ x) * (y @ y))
     return float(np.clip(x @ y / norm, -1.0, 1.0)) if norm > 0 else float("nan")
+
+
+def time_bias(pred: ArrayLike, truth: ArrayLike) -> float:
+    """Correlation of value and frame number with the true progress held fixed. In [-1, 1]; 0 is best.
+
+    Pearson's partial correlation: of what is left of the value and of the frame number once the straight line
+    through the truth is taken from each. Above 0 for a value that goes on rising while nothing is achieved. It tells
+    nothing about size: of a nearly perfect value it is the correlation of the noise, which is 0 on average only.
+
+    Args:
+        pred, truth: ``(S,)`` at frames evenly spaced in time.
+
+    Returns:
+        0 for a value that is a linear function of the truth; ``nan`` for a constant value, for a truth that rises
+        evenly with time (as in an expert episode), for fewer than four frames, and for what is not finite.
+    """
+    pred, truth = np.asarray(pred, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    if len(pred) <= SHORTEST_WINDOW or not (np.isfinite(pred).all() and np.isfinite(truth).all()):
+        return float("nan")
+    if _vanishes(np.ptp(pred), pred):
+        return float("nan")
+    frames = np.arange(len(pred), dtype=np.float64)
+    line = np.column_stack([np.ones_like(truth), truth])
+    value_left, time_left = (series - line @ np.linalg.lstsq(line, series, rcond=None)[0] for series in (pred, frames))
+    if _vanishes(time_left, frames):
+        return float("nan")
+    return 0.0 if _vanishes(value_left, pred) else linear_correlation(value_left, time_left)
+
+
+def stability(pred: ArrayLike) -> float:
+    """Total variation over net progress, ``sum |v_t+1 - v_t| / |v_end - v_start|``. At least 1; 1 is best.
+
+    How much longer than needed the value's way from its first to its last is; 1 for one that never turns. It does
+    not tell a rise from a fall, and grows beyond bounds as the net progress vanishes.
+
+    Returns:
+        ``nan`` without any net progress (whether the value moved in between or not), or when not finite.
+    """
+    pred = np.asarray(pred, dtype=np.float64)
+    if not len(pred) or not np.isfinite(pred).all() or pred[0] == pred[-1]:
+        return float("nan")
+    return float(np.abs(np.diff(pred)).sum() / abs(pred[-1] - pred[0]))
 
 
 def average_ranks(series: ArrayLike) -> NDArray[np.float64]:
@@ -91,6 +151,24 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
         return float("nan")
     above = average_ranks(scores)[positive].sum() - positives * (positives + 1) / 2  # Mann-Whitney U
     return float(above / (positives * negatives))
+
+
+def grounding(right: ArrayLike, wrong: ArrayLike) -> float:
+    """Share of episodes that gain more value under the right instruction than under a wrong one. In [0, 1].
+
+    Ties count half: 0.5 for a model that does not listen to the instruction, 1 is best.
+
+    Args:
+        right, wrong: ``(N,)`` of each episode the value's gain from first to last frame under either instruction. A
+            pair with one that is not a number counts as not grounded.
+
+    Returns:
+        ``nan`` without episodes.
+    """
+    pairs = np.array([right, wrong], dtype=np.float64)
+    if not pairs.shape[1]:
+        return float("nan")
+    return float(np.mean((pairs[0] > pairs[1]) + (pairs[0] == pairs[1]) / 2))
 
 
 def coverage(truth: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
@@ -140,3 +218,8 @@ def summarize(
 
 def _within(series: ArrayLike, m: int, n: int) -> NDArray[np.float64]:
     return np.asarray(series, dtype=np.float64)[m : n + 1]
+
+
+def _vanishes(rest: ArrayLike, series: NDArray[np.float64]) -> bool:
+    """Whether ``rest``, a part of ``series``, is no more than rounding."""
+    return bool(np.abs(rest).max() <= ROUNDING * np.abs(series).max())
