@@ -58,7 +58,7 @@ def bench(
     from rich.console import Console
     from rich.progress import Progress
 
-    from worldvalue.benchmark.suite import STILL_EPISODES, run_suite, to_markdown, write_result
+    from worldvalue.benchmark.suite import CONTROL_EPISODES, run_suite, to_markdown, write_result
     from worldvalue.data import open_episodes
     from worldvalue.models import load_model
     from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
@@ -68,7 +68,7 @@ def bench(
     scorer = Scorer(load_model(model), settings)
     scorer.check(source)
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("Scoring", total=len(source) + STILL_EPISODES)
+        task = progress.add_task("Scoring", total=len(source) + CONTROL_EPISODES)
         figures = run_suite(source, scorer, settings.group, partial(progress.advance, task))
     typer.echo(to_markdown(figures))
     if out:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.small import painted_episode
 
-from worldvalue.benchmark.controls import still_episode
-from worldvalue.benchmark.suite import STILL_EPISODES, run_suite, to_markdown, write_result
+from worldvalue.benchmark.controls import reversed_episode, reversed_episodes, still_episode
+from worldvalue.benchmark.evaluate import LEAST_STABLE
+from worldvalue.benchmark.suite import CONTROL_EPISODES, STILL_EPISODES, run_suite, to_markdown, write_result
 from worldvalue.data import MANIFEST_NAME, ManifestRow, encode_video, open_episodes, write_manifest
 from worldvalue.data.value_targets import from_labels, progress
 from worldvalue.types import DataError, Episode, EpisodeSource, Labels, ValueCurve
@@ -85,8 +88,12 @@ def test_a_model_that_sees_the_true_value_scores_best(source: EpisodeSource) -> 
     assert metrics["expert_voc"]["mean"] == 1
     assert metrics["hesitation_rmse"]["mean"] < 0.01
     assert metrics["retry_voc"]["mean"] == 1
+    assert metrics["pearson"]["mean"] == pytest.approx(1, abs=1e-3)  # brightness has 200 steps
+    assert metrics["spearman"]["mean"] == pytest.approx(1, abs=1e-2)
+    assert metrics["stability"]["mean"] == pytest.approx(1)
     assert metrics["band_coverage"]["mean"] == 1
     assert result["success_auroc"] == 1
+    assert result["reversed"] == {"voc": -1, "videos": 2, "ill_defined": 0}
     assert result["left_out"] == []
     assert metrics["retry_voc"]["tasks"]["can"] == {"mean": 1, "trajectories": 1, "ill_defined": 0}
     assert set(metrics["hesitation_rmse"]["tasks"]) == {"lift"}
@@ -98,6 +105,9 @@ def test_a_model_that_only_counts_frames_is_found_out(source: EpisodeSource) -> 
     assert result["metrics"]["retry_voc"]["mean"] == -1
     assert result["still_frame"]["voc"] == 1
     assert result["still_frame"]["rise"] == pytest.approx(1, abs=0.1)
+    assert result["reversed"]["voc"] == 1
+    assert result["metrics"]["time_bias"]["mean"] == pytest.approx(1)
+    assert result["metrics"]["time_bias"]["trajectories"] == 3
 
 
 def test_a_constant_prediction_is_counted_and_scores_zero(source: EpisodeSource) -> None:
@@ -110,6 +120,10 @@ def test_a_constant_prediction_is_counted_and_scores_zero(source: EpisodeSource)
     }
     assert result["metrics"]["retry_voc"]["ill_defined"] == 2
     assert result["still_frame"]["ill_defined"] == STILL_EPISODES
+    assert result["reversed"] == {"voc": 0, "videos": 2, "ill_defined": 2}
+    for name, worst in {"pearson": 0, "spearman": 0, "time_bias": 1, "stability": LEAST_STABLE}.items():
+        figure = result["metrics"][name]
+        assert (figure["mean"], figure["ill_defined"]) == (worst, figure["trajectories"]), name
 
 
 def test_a_prediction_that_is_no_number_never_scores_best(source: EpisodeSource) -> None:
@@ -127,6 +141,39 @@ def test_still_videos_show_one_frame_only(source: EpisodeSource) -> None:
     assert run_suite(source, scorer(see), group=4)["still_frame"]["ill_defined"] == STILL_EPISODES
 
 
+def test_a_reversed_video_shows_the_frames_from_the_last_to_the_first_at_their_times() -> None:
+    episode = painted_episode(12, labels=Labels(12, "expert"))
+    uneven = episode.timestamps**2
+    state = np.arange(24, dtype=np.float32).reshape(12, 2)
+    backwards = reversed_episode(replace(episode, timestamps=uneven, proprioception=state))
+    np.testing.assert_array_equal(backwards.frames(), episode.frames()[::-1])
+    np.testing.assert_array_equal(backwards.frames([3, 0]), episode.frames([8, 11]))
+    np.testing.assert_allclose(np.diff(backwards.timestamps), np.diff(uneven)[::-1])
+    assert backwards.timestamps[0] == 0
+    assert backwards.proprioception is not None
+    np.testing.assert_array_equal(backwards.proprioception, state[::-1])
+    assert backwards.labels is None
+
+
+def test_a_video_reversed_twice_is_itself() -> None:
+    episode = painted_episode(12)
+    twice = reversed_episode(reversed_episode(episode))
+    np.testing.assert_array_equal(twice.frames(), episode.frames())
+    np.testing.assert_allclose(twice.timestamps, episode.timestamps, atol=1e-12)
+
+
+@pytest.mark.parametrize(("count", "names"), [(0, []), (1, ["fast"]), (2, ["fast", "slow"]), (9, ["fast", "slow"])])
+def test_only_experts_are_reversed(source: EpisodeSource, count: int, names: list[str]) -> None:
+    chosen = reversed_episodes(source, count)
+    assert [episode.name for episode in chosen] == [f"{name}.mp4, backwards" for name in names]
+
+
+def test_a_dataset_without_experts_has_no_reversed_control(tmp_path: Path) -> None:
+    result = run_suite(write_videos(tmp_path, {"miss": LABELS["miss"]}), scorer(see), group=4)
+    assert result["reversed"] == {"voc": None, "videos": 0, "ill_defined": 0}
+    assert "backwards" not in to_markdown(result)
+
+
 def test_the_figures_do_not_depend_on_the_size_of_a_group(source: EpisodeSource) -> None:
     assert run_suite(source, scorer(see), group=1) == run_suite(source, scorer(see), group=100)
 
@@ -134,7 +181,7 @@ def test_the_figures_do_not_depend_on_the_size_of_a_group(source: EpisodeSource)
 def test_progress_is_told_for_every_video(source: EpisodeSource) -> None:
     told: list[int] = []
     run_suite(source, scorer(see), group=4, done=told.append)
-    assert sum(told) == len(LABELS) + STILL_EPISODES
+    assert sum(told) == len(LABELS) + CONTROL_EPISODES
 
 
 def test_episodes_that_cannot_be_measured_are_left_out_with_the_reason(tmp_path: Path) -> None:
@@ -173,4 +220,6 @@ def test_the_table_of_a_written_result_holds_figures_published_ones_and_controls
     assert lines[2] == "| can | 1.00 (1) | - | 1.00 (1) |"
     assert lines[3] == "| lift | 1.00 (1) | 0.00 (1) | 1.00 (1) |"
     assert lines[6].endswith("| 0.99 | 0.04 | 0.75 |")
+    assert "| Pearson with the truth ↑ | 1.00 (5) | 0 of 5 |" in lines
+    assert "- Control: 2 videos of experts played backwards: VOC -1.00 on average (-1 is best), 0 constant." in lines
     assert any("20 videos of one repeated picture" in line for line in lines)

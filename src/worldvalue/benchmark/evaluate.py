@@ -16,15 +16,23 @@ from worldvalue.benchmark.metrics import (
     auroc,
     coverage,
     hesitation_rmse,
+    linear_correlation,
+    rank_correlation,
     retry_voc,
     segment_at,
+    stability,
     summarize,
+    time_bias,
     voc,
 )
 from worldvalue.data.value_targets import from_labels
 from worldvalue.types import DataError, Episode, EpisodeSource, Labels, Mode, ValueCurve
 
 FloatArray = NDArray[np.floating[Any]]
+MEASURED: tuple[Mode, ...] = ("expert", "hesitation", "retry")
+"""The modes with a ground truth."""
+LEAST_STABLE = 10.0
+"""Where an episode's stability ends, which has no bound: one without net progress must not outweigh all others."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Metric:
     Attributes:
         name: key in the result.
         title: heading in the table; the arrow says which way is better.
-        mode: the episodes it is for; None for all with a ground truth.
+        modes: the episodes it is for.
         of: the figure of one case; ``nan`` where ill-defined.
         published: WVM on the RoboSuite part of the authors' own data; None when not reported.
         ill_defined_score: the figure that an ill-defined case counts with; never the best one.
@@ -60,24 +68,40 @@ class Metric:
 
     name: str
     title: str
-    mode: Mode | None
+    modes: tuple[Mode, ...]
     of: Callable[[Case], float]
     published: float | None = None
     ill_defined_score: float = 0.0
 
 
 METRICS = (
-    Metric("expert_voc", "Expert-VOC ↑", "expert", lambda c: voc(c.pred), 0.99),
+    Metric("expert_voc", "Expert-VOC ↑", ("expert",), lambda c: voc(c.pred), 0.99),
     Metric(
         "hesitation_rmse",
         "Hesitation-RMSE ↓",
-        "hesitation",
+        ("hesitation",),
         lambda c: hesitation_rmse(c.pred, c.truth, c.m, c.n),
         0.04,
         ill_defined_score=1.0,
     ),
-    Metric("retry_voc", "Retry-VOC ↑", "retry", lambda c: retry_voc(c.pred, c.truth, c.m, c.n), 0.75),
-    Metric("band_coverage", "10-90 % band covers", None, lambda c: coverage(c.truth, c.low, c.high)),
+    Metric("retry_voc", "Retry-VOC ↑", ("retry",), lambda c: retry_voc(c.pred, c.truth, c.m, c.n), 0.75),
+    Metric("pearson", "Pearson with the truth ↑", MEASURED, lambda c: linear_correlation(c.pred, c.truth)),
+    Metric("spearman", "Spearman with the truth ↑", MEASURED, lambda c: rank_correlation(c.pred, c.truth)),
+    Metric(
+        "time_bias",
+        "Time bias, 0 is best",
+        ("hesitation", "retry"),
+        lambda c: time_bias(c.pred, c.truth),
+        ill_defined_score=1.0,
+    ),
+    Metric(
+        "stability",
+        f"Stability of experts, 1 is best, {LEAST_STABLE:g} worst ↓",
+        ("expert",),
+        lambda c: float(np.minimum(stability(c.pred), LEAST_STABLE)),
+        ill_defined_score=LEAST_STABLE,
+    ),
+    Metric("band_coverage", "10-90 % band covers", MEASURED, lambda c: coverage(c.truth, c.low, c.high)),
 )
 
 
@@ -110,7 +134,7 @@ def evaluate(source: EpisodeSource, curves: Iterable[ValueCurve | DataError]) ->
             left_out.append({"episode": episode.name, "reason": str(error)})
             continue
         for metric in METRICS:
-            if metric.mode in (None, labels.mode):
+            if labels.mode in metric.modes:
                 values[metric.name][labels.task or episode.instruction].append(metric.of(case))
     if len(left_out) == len(source):
         why = f" ({left_out[0]['reason']})" if left_out else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from worldvalue.benchmark.controls import still_episodes
+from worldvalue.benchmark.controls import reversed_episodes, still_episodes
 from worldvalue.benchmark.evaluate import METRICS, evaluate
 from worldvalue.benchmark.metrics import summarize, voc
 from worldvalue.data.files import replacing
@@ -18,18 +18,23 @@ from worldvalue.scoring.job import ScoreGroup
 from worldvalue.types import DataError, Episode, EpisodeSource, ValueCurve
 
 STILL_EPISODES = 20
+REVERSED_EPISODES = 20
+CONTROL_EPISODES = STILL_EPISODES + REVERSED_EPISODES
 
 
 def run_suite(
     source: EpisodeSource, score_group: ScoreGroup, group: int, done: Callable[[int], None] = lambda _: None
 ) -> dict[str, Any]:
-    """The figures of ``evaluate`` and, under ``still_frame``, those of the control with still pictures.
+    """The figures of ``evaluate`` and those of the controls.
+
+    ``still_frame`` is of videos of one repeated picture, ``reversed`` of experts' videos played backwards.
 
     Args:
         source: the labelled dataset.
         score_group: the model at work.
         group: episodes that are scored together.
-        done: told after each group how many episodes it held; ``len(source) + STILL_EPISODES`` in all.
+        done: told after each group how many episodes it held, and how many controls the dataset has too few experts
+            for; ``len(source) + CONTROL_EPISODES`` in all.
 
     Raises:
         DataError: no episode of the dataset could be measured.
@@ -37,24 +42,24 @@ def run_suite(
     curves = _curves((_open(source, index) for index in range(len(source))), score_group, group, done)
     result = evaluate(source, curves)
     stills = _curves(still_episodes(source, STILL_EPISODES), score_group, group, done)
-    return {**result, "still_frame": _still_figures([c for c in stills if isinstance(c, ValueCurve)])}
+    result["still_frame"] = _still_figures([c for c in stills if isinstance(c, ValueCurve)])
+    backwards = reversed_episodes(source, REVERSED_EPISODES)
+    done(REVERSED_EPISODES - len(backwards))
+    reverse = _curves(backwards, score_group, group, done)
+    result["reversed"] = _reversed_figures([c for c in reverse if isinstance(c, ValueCurve)])
+    return result
 
 
 def to_markdown(result: dict[str, Any]) -> str:
-    """The result of ``run_suite`` as a Markdown table with the paper's figures, and the controls below."""
-    columns = [metric for metric in METRICS if metric.mode is not None]
-    figures = [result["metrics"][metric.name] for metric in columns]
-    tasks = sorted({task for figure in figures for task in figure["tasks"]})
+    """The result of ``run_suite`` in Markdown: the paper's figures by task, the other figures, the controls."""
+    ours = [metric for metric in METRICS if metric.published is None]
+    figures = [result["metrics"][metric.name] for metric in ours]
     rows = [
-        ["task", *(metric.title for metric in columns)],
-        ["---", *("---:" for _ in columns)],
-        *([task, *(_cell(figure["tasks"].get(task)) for figure in figures)] for task in tasks),
-        ["**mean over tasks**", *(f"**{_cell(figure)}**" for figure in figures)],
-        ["ill-defined", *(f"{figure['ill_defined']} of {figure['trajectories']}" for figure in figures)],
-        ["WVM, as published, on its authors' data", *(f"{metric.published:.2f}" for metric in columns)],
+        ["over all tasks", "mean", "ill-defined"],
+        ["---", "---:", "---:"],
+        *([metric.title, _cell(figure), _ill_defined(figure)] for metric, figure in zip(ours, figures, strict=True)),
     ]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{table}\n\n{_notes(result)}\n"
+    return f"{_table(_by_task(result))}\n\n{_table(rows)}\n\n{_notes(result)}\n"
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
@@ -95,6 +100,39 @@ def _still_figures(curves: Sequence[ValueCurve]) -> dict[str, Any]:
     }
 
 
+def _reversed_figures(curves: Sequence[ValueCurve]) -> dict[str, Any]:
+    """VOC of the videos played backwards."""
+    overall, _ = summarize({"reversed": [voc(curve.mean[curve.scored]) for curve in curves]})
+    return {
+        "voc": overall.mean if curves else None,
+        "videos": overall.trajectories,
+        "ill_defined": overall.ill_defined,
+    }
+
+
+def _by_task(result: dict[str, Any]) -> list[list[str]]:
+    """Rows of the metrics that the paper reports, with its figures below."""
+    columns = [metric for metric in METRICS if metric.published is not None]
+    figures = [result["metrics"][metric.name] for metric in columns]
+    tasks = sorted({task for figure in figures for task in figure["tasks"]})
+    return [
+        ["task", *(metric.title for metric in columns)],
+        ["---", *("---:" for _ in columns)],
+        *([task, *(_cell(figure["tasks"].get(task)) for figure in figures)] for task in tasks),
+        ["**mean over tasks**", *(f"**{_cell(figure)}**" for figure in figures)],
+        ["ill-defined", *map(_ill_defined, figures)],
+        ["WVM, as published, on its authors' data", *(f"{metric.published:.2f}" for metric in columns)],
+    ]
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _ill_defined(figure: dict[str, Any]) -> str:
+    return f"{figure['ill_defined']} of {figure['trajectories']}"
+
+
 def _cell(figure: dict[str, Any] | None) -> str:
     if figure is None or figure["mean"] is None:
         return "-"
@@ -102,15 +140,19 @@ def _cell(figure: dict[str, Any] | None) -> str:
 
 
 def _notes(result: dict[str, Any]) -> str:
-    still, band = result["still_frame"], result["metrics"]["band_coverage"]["mean"]
+    still, backwards = result["still_frame"], result["reversed"]
     notes = [
-        "Trajectories in brackets. One without a rank correlation (constant, fewer than three frames) counts as 0.",
+        "Trajectories in brackets. One without a correlation (constant, too few frames) counts as 0, without a time "
+        "bias as 1.",
         f"Control: {still['videos']} videos of one repeated picture: VOC {still['voc']:.2f} on average, "
         f"{still['absolute_voc']:.2f} in absolute value, {still['ill_defined']} constant; the value moves by "
         f"{still['rise']:+.3f} on average from the first to the last frame.",
     ]
-    if band is not None:
-        notes.append(f"The band from the 10 % to the 90 % quantile holds the truth in {band:.0%} of the frames.")
+    if backwards["voc"] is not None:
+        notes.append(
+            f"Control: {backwards['videos']} videos of experts played backwards: VOC {backwards['voc']:.2f} on average "
+            f"(-1 is best), {backwards['ill_defined']} constant."
+        )
     if result["success_auroc"] is not None:
         notes.append(f"The final value tells success from failure with AUROC {result['success_auroc']:.2f}.")
     notes += [f"Left out: {left['episode']}: {left['reason']}" for left in result["left_out"]]
