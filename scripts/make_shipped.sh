@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 run=${1:-shipped}
 worldvalue=.venv/bin/worldvalue
 shipped=src/worldvalue/models/shipped/tiny
-compile=$(command -v g++ > /dev/null && echo true || echo false) # saves two fifths of a step's time; needs a compiler
+compile=$(command -v g++ > /dev/null && echo true || echo false) # saves a third of a step's time; needs a compiler
 
 $worldvalue collect robosuite "$run/train" --seed 0 --expert 48 --hesitation 16 --retry 24 --failure 4
 make VALIDATION="$run/val" "$run/val"

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
@@ -37,24 +39,17 @@ def test_average_ranks_are_scipys(values: list[int]) -> None:
     np.testing.assert_array_equal(average_ranks(values), stats.rankdata(values))
 
 
-@given(series, st.randoms(use_true_random=False))
-def test_rank_correlation_is_scipys(values: list[int], random: object) -> None:
+@pytest.mark.parametrize(
+    ("ours", "scipys"), [(rank_correlation, stats.spearmanr), (linear_correlation, stats.pearsonr)]
+)
+@given(values=series, random=st.randoms(use_true_random=False))
+def test_correlations_are_scipys(ours: Callable, scipys: Callable, values: list[int], random: Random) -> None:
     other = list(values)
-    random.shuffle(other)  # type: ignore[attr-defined]
+    random.shuffle(other)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.ConstantInputWarning)
-        expected = stats.spearmanr(values, other).statistic
-    np.testing.assert_allclose(rank_correlation(values, other), expected, atol=1e-12)
-
-
-@given(series, st.randoms(use_true_random=False))
-def test_linear_correlation_is_scipys(values: list[int], random: object) -> None:
-    other = list(values)
-    random.shuffle(other)  # type: ignore[attr-defined]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.ConstantInputWarning)
-        expected = stats.pearsonr(values, other).statistic
-    np.testing.assert_allclose(linear_correlation(values, other), expected, atol=1e-12)
+        expected = scipys(values, other).statistic
+    np.testing.assert_allclose(ours(values, other), expected, atol=1e-12)
 
 
 @given(series, st.floats(0.1, 10), st.floats(-10, 10))
