@@ -35,6 +35,15 @@ def test_a_plain_window_runs_forward_at_the_rate_and_carries_the_values_of_its_f
         np.testing.assert_allclose(sample["values"], truth[frames[:5]], rtol=1e-6)
 
 
+def test_the_ends_of_an_episode_are_shown_about_as_often_as_its_middle() -> None:
+    dataset = _dataset(PLAIN)
+    shown = np.concatenate([dataset[number]["items"].flatten().numpy()[1:5] for number in range(20_000)])
+    times = np.bincount(shown, minlength=120)
+    middle = times[20:100].mean()
+    assert 0.5 * middle < times[0] < 2 * middle
+    assert 0.5 * middle < times[119] < 2 * middle
+
+
 @given(seed=st.integers(0, 1000))
 def test_the_values_of_a_rewound_window_follow_its_frames(seed: int) -> None:
     dataset = _dataset(Augmentation(rewind=1.0, plateau=0.0, random_prefix=0.0), seed=seed)

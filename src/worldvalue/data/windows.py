@@ -105,8 +105,13 @@ class WindowDataset(Dataset):
         return items[..., rows[:, None], columns]
 
     def _draw_window(self, episode: TrainingEpisode, rng: np.random.Generator) -> NDArray[np.int64]:
-        """A window whose current frames lie in the episode; the prefix may come one tick before it, as in scoring."""
-        last = max(episode.timestamps[-1] - self.chunk / self.rate, 0.0)
-        start = rng.uniform(-1.0 / self.rate, last)
-        times = start + np.arange(2 * self.chunk + 1) / self.rate
+        """A window whose current frames lie in the episode; the prefix may come one tick before it, as in scoring.
+
+        The first and the last of these windows get the draws of a tick beyond them: an end of an episode lies in one
+        window of a tick's grid, any other frame in h, and would be learnt that much less.
+        """
+        tick = 1.0 / self.rate
+        last = max(episode.timestamps[-1] - self.chunk * tick, 0.0)
+        start = np.clip(rng.uniform(-2.0 * tick, last + tick), -tick, last)
+        times = start + np.arange(2 * self.chunk + 1) * tick
         return nearest(episode.timestamps, times)
