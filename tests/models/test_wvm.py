@@ -1,5 +1,7 @@
 """Who may see whom, what the losses look at, and that the quick way of scoring equals the long one."""
 
+from dataclasses import replace
+
 import torch
 from tests.small import small_estimator
 
@@ -136,6 +138,17 @@ def test_the_loss_ignores_what_the_model_says_at_the_prefix_token() -> None:
     model.value.forward = shifted
     torch.manual_seed(0)
     assert torch.equal(model.losses(batch)["value"], before)
+
+
+def test_several_draws_of_a_window_cost_what_as_many_windows_would() -> None:
+    model = _model()
+    batch = model.example_batch(2)
+    losses = []
+    for draws, copies in ((3, 1), (1, 3)):
+        model.config = replace(model.config, value_draws=draws)
+        torch.manual_seed(0)
+        losses.append(model.losses({name: x.repeat_interleave(copies, 0) for name, x in batch.items()})["value"])
+    torch.testing.assert_close(losses[0], losses[1])
 
 
 def test_the_prefix_value_reaches_the_prediction() -> None:
