@@ -1,6 +1,7 @@
 """From labelled videos to a checkpoint that scores, through the command line, at the smallest size."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,15 @@ def test_the_recipes_settings_can_be_changed_and_a_finished_run_resumed(data: Pa
     assert (out / "checkpoints" / "step_00000001").is_dir()
     _invoke("train", "vae", "--recipe", "small", "--data", data, "--out", out, "--resume")
     assert (out / "checkpoints" / "step_00000003").is_dir()
+
+
+def test_several_datasets_are_learned_from_together(data: Path, tmp_path: Path) -> None:
+    more, both = tmp_path / "more", ("--recipe", "small", "--data", data, "--data", tmp_path / "more")
+    shutil.copytree(data, more, copy_function=shutil.copy)  # new times make it another dataset
+    _invoke("train", "vae", *both, "--out", tmp_path / "vae")
+    _invoke("train", "wvm", *both, "--vae", tmp_path / "vae" / "vae", "--out", tmp_path / "wvm")
+    folders = [[file.name for file in sorted(codes.iterdir())] for codes in (tmp_path / "wvm" / "codes").iterdir()]
+    assert folders == [["episode_000000.npy", "episode_000001.npy"]] * 2
 
 
 def test_codes_are_what_the_autoencoder_gives_and_are_made_once(data: Path, tmp_path: Path) -> None:

@@ -170,7 +170,8 @@ train = typer.Typer(help="Train models from recipes.", no_args_is_help=True)
 app.add_typer(train, name="train")
 
 _Data = Annotated[
-    Path, typer.Option(help="Episodes to learn from: anything 'score' reads, with labels.jsonl or expert.")
+    list[Path],
+    typer.Option(help="Episodes to learn from: anything 'score' reads, with labels.jsonl or expert. May be repeated."),
 ]
 _Out = Annotated[Path, typer.Option(help="Folder of the run: checkpoints, log, result.")]
 _RecipeName = Annotated[str, typer.Option(help="Name of a recipe in recipes.py.")]
@@ -196,7 +197,8 @@ def train_vae(
     from worldvalue.data import open_episodes
     from worldvalue.runs import train_autoencoder
 
-    typer.echo(f"autoencoder: {train_autoencoder(_recipe(recipe, settings), open_episodes(data), out, resume)}")
+    sources = [open_episodes(folder) for folder in data]
+    typer.echo(f"autoencoder: {train_autoencoder(_recipe(recipe, settings), sources, out, resume)}")
 
 
 @train.command("wvm")
@@ -213,8 +215,8 @@ def train_wvm(
     from worldvalue.data import open_episodes
     from worldvalue.runs import train_value_model
 
-    chosen = _recipe(recipe, settings)
-    typer.echo(f"model: {train_value_model(chosen, open_episodes(data), out, vae, pretrained, resume)}")
+    chosen, sources = _recipe(recipe, settings), [open_episodes(folder) for folder in data]
+    typer.echo(f"model: {train_value_model(chosen, sources, out, vae, pretrained, resume)}")
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ AUTOENCODER_FRAMES = 8192
 """Pictures in memory while an autoencoder is trained (0.4 GB at 128 px)."""
 
 
-def train_autoencoder(recipe: Recipe, source: EpisodeSource, out: Path, resume: bool = False) -> Path:
+def train_autoencoder(recipe: Recipe, sources: Sequence[EpisodeSource], out: Path, resume: bool = False) -> Path:
     """Train the recipe's frame autoencoder on pictures of all episodes; the folder ``out/vae`` that holds it.
 
     Raises:
@@ -35,8 +35,8 @@ def train_autoencoder(recipe: Recipe, source: EpisodeSource, out: Path, resume: 
     config, settings = recipe.estimator, recipe.autoencoder
     if settings is None:
         raise DataError("This recipe takes a pretrained autoencoder; there is none to train.")
-    per_episode = max(AUTOENCODER_FRAMES // max(len(source), 1), 1)
-    frames, scene = sample_frames(source, config.picture, per_episode, settings.seed)
+    per_episode = max(AUTOENCODER_FRAMES // max(sum(map(len, sources)), 1), 1)
+    frames, scene = sample_frames(sources, config.picture, per_episode, settings.seed)
     dataset = FrameDataset(frames, scene, settings.seed)
     torch.manual_seed(settings.seed)
     vae = FrameVAE(config.vae)
@@ -56,7 +56,7 @@ def train_autoencoder(recipe: Recipe, source: EpisodeSource, out: Path, resume: 
 
 def train_value_model(
     recipe: Recipe,
-    source: EpisodeSource,
+    sources: Sequence[EpisodeSource],
     out: Path,
     vae: Path | None = None,
     pretrained: Path | None = None,
@@ -66,7 +66,7 @@ def train_value_model(
 
     Args:
         recipe: what to build and how to train it.
-        source: labelled episodes, or expert ones without labels.
+        sources: datasets of labelled episodes, or of expert ones without labels.
         out: folder of the run.
         vae: folder of a trained frame autoencoder, as ``train_autoencoder`` leaves it.
         pretrained: folder of a Wan model in diffusers layout, for recipes that stand on one.
@@ -82,7 +82,11 @@ def train_value_model(
     config, settings = estimator.config, recipe.training
     processes = _processes()
     with processes.main_process_first():
-        cached = training_episodes(source, estimator.vae, config.picture, out / "codes")
+        cached = [
+            episode
+            for source in sources
+            for episode in training_episodes(source, estimator.vae, config.picture, out / "codes")
+        ]
     dataset = WindowDataset(cached, config.rate, config.model.chunk, recipe.augmentation, settings.seed)
     if settings.compile:
         _compile(estimator.model)

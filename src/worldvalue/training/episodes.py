@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -96,7 +96,7 @@ def target_values(episode: Episode) -> NDArray[np.float64] | None:
 
 
 def sample_frames(
-    source: EpisodeSource, settings: PictureSettings, per_episode: int, seed: int
+    sources: Sequence[EpisodeSource], settings: PictureSettings, per_episode: int, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Pictures ``(n, H, W, 3)`` from random times of every readable episode, and ``(n,)`` the scene each shows.
 
@@ -112,9 +112,9 @@ def sample_frames(
         task = episode.labels.task if episode.labels else None
         return picture(episode, indices, settings), task or episode.name
 
-    parts = list(_from_each(source, "Reading frames", read))
+    parts = [part for source in sources for part in _from_each(source, "Reading frames", read)]
     if not parts:
-        raise DataError(f"{source.path} has no episode that can be read.")
+        raise DataError(f"{' and '.join(str(source.path) for source in sources)}: no episode can be read.")
     frames, names = zip(*parts, strict=True)
     _, scene = np.unique(names, return_inverse=True)
     return np.concatenate(frames), np.repeat(scene, [len(part) for part in frames])
