@@ -76,6 +76,43 @@ def bench(
 
 
 @app.command()
+def calibrate(
+    data: Annotated[Path, typer.Argument(help="Held-out labelled episodes: neither trained on nor measured on.")],
+    model: Annotated[Path, typer.Option(help="A checkpoint folder; its config.json takes the result.")],
+    steps: _Steps = 4,
+) -> None:
+    """Widen a model's 10-90 % band until it holds the truth in 80 % of the frames of held-out episodes."""
+    from dataclasses import replace
+    from functools import partial
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from worldvalue.benchmark.calibration import calibrate
+    from worldvalue.benchmark.suite import score_all
+    from worldvalue.data import open_episodes
+    from worldvalue.models import load_model
+    from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
+
+    if not (model / "config.json").is_file():
+        raise DataError(f"{model} is no checkpoint folder; give one that 'train' wrote, as RUN/model.")
+    source, settings = open_episodes(data), ScoreSettings(steps=steps)
+    network = load_model(model)
+    network.config = replace(network.config, band_margin=0.0)
+    scorer = Scorer(network, settings)
+    scorer.check(source)
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("Scoring", total=len(source))
+        found = calibrate(source, score_all(source, scorer, settings.group, partial(progress.advance, task)))
+    network.config = replace(network.config, band_margin=found.margin)
+    network.save_config(model)
+    typer.echo(
+        f"The band held the truth in {found.covered:.0%} of the frames of {found.episodes} episodes; "
+        f"{model / 'config.json'} now moves its ends by {found.margin:+.3f}."
+    )
+
+
+@app.command()
 def score(
     path: Annotated[Path, typer.Argument(help="A LeRobot dataset, a folder of videos, or a single video.")],
     model: Annotated[str, typer.Option(help="Name of a shipped model, or a checkpoint folder.")] = "tiny",

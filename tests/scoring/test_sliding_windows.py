@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,18 @@ def test_a_curve_has_a_row_for_every_frame_and_ordered_quantiles() -> None:
     assert (curve.mean >= 0).all()
     assert (curve.mean <= 1).all()
     np.testing.assert_array_equal(curve.scored, episode.indices_at(2.0))
+
+
+@pytest.mark.parametrize("margin", [0.05, -0.05])
+def test_a_calibrated_model_moves_the_ends_of_its_band_and_keeps_the_middle_between_them(margin: float) -> None:
+    estimator, episode = small_estimator(), painted_episode(length=60)
+    plain = score(estimator, episode, SETTINGS)
+    estimator.config = replace(estimator.config, band_margin=margin)
+    moved = score(estimator, episode, SETTINGS)
+    seen = plain.scored
+    np.testing.assert_array_equal(moved.q50, plain.q50)
+    np.testing.assert_allclose(moved.q10[seen], np.clip(plain.q10 - margin, 0, plain.q50)[seen], atol=1e-6)
+    np.testing.assert_allclose(moved.q90[seen], np.clip(plain.q90 + margin, plain.q50, 1)[seen], atol=1e-6)
 
 
 def test_frames_between_the_scored_ones_are_linear_in_time() -> None:

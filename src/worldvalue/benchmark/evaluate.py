@@ -123,18 +123,11 @@ def evaluate(source: EpisodeSource, curves: Iterable[ValueCurve | DataError]) ->
     values: dict[str, dict[str, list[float]]] = {metric.name: defaultdict(list) for metric in METRICS}
     outcomes: list[tuple[float, bool]] = []
     left_out: list[dict[str, str]] = []
-    for episode, labels, curve in _labelled(source, curves, left_out):
+    for episode, labels, curve, case in measured(source, curves, left_out):
         if labels.success is not None:
             outcomes.append((float(curve.mean[-1]), labels.success))
-        if labels.mode == "failure":  # the paper defines no value curve for it
-            continue
-        try:
-            case = _case(labels, curve)
-        except ValueError as error:
-            left_out.append({"episode": episode.name, "reason": str(error)})
-            continue
         for metric in METRICS:
-            if labels.mode in metric.modes:
+            if case is not None and labels.mode in metric.modes:
                 values[metric.name][labels.task or episode.instruction].append(metric.of(case))
     if len(left_out) == len(source):
         why = f" ({left_out[0]['reason']})" if left_out else ""
@@ -144,6 +137,25 @@ def evaluate(source: EpisodeSource, curves: Iterable[ValueCurve | DataError]) ->
         "success_auroc": _number(auroc(*zip(*outcomes, strict=True))) if outcomes else None,
         "left_out": left_out,
     }
+
+
+def measured(
+    source: EpisodeSource, curves: Iterable[ValueCurve | DataError], left_out: list[dict[str, str]]
+) -> Iterator[tuple[Episode, Labels, ValueCurve, Case | None]]:
+    """Labelled episodes with their curves and their cases; no case for a failure: the paper defines no truth for it.
+
+    Args:
+        source: the labelled dataset.
+        curves: one for each of its episodes, in order; the error of an episode that could not be scored.
+        left_out: takes the other episodes, each with the reason.
+    """
+    for episode, labels, curve in _labelled(source, curves, left_out):
+        try:
+            case = None if labels.mode == "failure" else _case(labels, curve)
+        except ValueError as error:
+            left_out.append({"episode": episode.name, "reason": str(error)})
+            case = None
+        yield episode, labels, curve, case
 
 
 def _labelled(

@@ -39,8 +39,7 @@ def run_suite(
     Raises:
         DataError: no episode of the dataset could be measured.
     """
-    curves = _curves((_open(source, index) for index in range(len(source))), score_group, group, done)
-    result = evaluate(source, curves)
+    result = evaluate(source, score_all(source, score_group, group, done))
     stills = _curves(still_episodes(source, STILL_EPISODES), score_group, group, done)
     result["still_frame"] = _still_figures([c for c in stills if isinstance(c, ValueCurve)])
     backwards = reversed_episodes(source, REVERSED_EPISODES)
@@ -48,6 +47,18 @@ def run_suite(
     reverse = _curves(backwards, score_group, group, done)
     result["reversed"] = _reversed_figures([c for c in reverse if isinstance(c, ValueCurve)])
     return result
+
+
+def score_all(
+    source: EpisodeSource, score_group: ScoreGroup, group: int, done: Callable[[int], None] = lambda _: None
+) -> Iterator[ValueCurve | DataError]:
+    """A curve for each episode of a dataset, in order, or the error of one that could not be scored.
+
+    Args:
+        source, score_group, group: as in ``run_suite``.
+        done: told after each group how many episodes it held.
+    """
+    return _curves((_open(source, index) for index in range(len(source))), score_group, group, done)
 
 
 def to_markdown(result: dict[str, Any]) -> str:

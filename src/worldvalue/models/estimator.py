@@ -43,6 +43,8 @@ class EstimatorConfig:
         picture: cameras, layout and size of the pictures.
         rate: frames per second that the model looks at.
         text_folder: where ``text_encoder/`` and ``tokenizer/`` lie, for a model without a text encoder of its own.
+        band_margin: by how much the 10-90 % band of the draws is widened at both ends, found on held-out episodes
+            (``worldvalue calibrate``).
     """
 
     model: WVMConfig
@@ -51,6 +53,7 @@ class EstimatorConfig:
     picture: PictureSettings
     rate: float = 2.0
     text_folder: str | None = None
+    band_margin: float = 0.0
 
 
 class Estimator(nn.Module):
@@ -112,9 +115,13 @@ class Estimator(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the checkpoint folder; the weights as bf16."""
         folder.mkdir(parents=True, exist_ok=True)
+        self.save_config(folder)
         state = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in self.state_dict().items()}
         with replacing(folder / "model.safetensors") as partial:
             save_file(state, partial)
+
+    def save_config(self, folder: Path) -> None:
+        """Write the checkpoint folder's ``config.json`` alone."""
         with replacing(folder / "config.json") as partial:
             partial.write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
 

@@ -54,6 +54,7 @@ class _Track:
         self.items = estimator.items(episode, self.scored, settings.cameras)
         self.chunk = estimator.config.model.chunk
         self.starts = scoring_starts(len(self.scored), self.chunk, settings.stride)
+        self.margin = estimator.config.band_margin
         self.rng = np.random.default_rng((settings.seed, episode.index))
         # Each frame is covered by at most h windows: the one that ends at position p of a chunk, for every p.
         self.draws = np.full((len(self.scored), self.chunk, settings.draws), np.nan, dtype=np.float32)
@@ -89,7 +90,9 @@ class _Track:
         """Statistics over all draws of a frame, linear in time between the frames that were looked at."""
         pool = self.draws.reshape(len(self.scored), -1)
         times = self.episode.timestamps
-        rows = (np.nanmean(pool, 1), np.nanstd(pool, 1), *np.nanquantile(pool, (0.1, 0.5, 0.9), axis=1))
+        low, middle, high = np.nanquantile(pool, (0.1, 0.5, 0.9), axis=1)
+        low, high = np.clip(low - self.margin, 0.0, middle), np.clip(high + self.margin, middle, 1.0)
+        rows = (np.nanmean(pool, 1), np.nanstd(pool, 1), low, middle, high)
         mean, std, q10, q50, q90 = (np.interp(times, times[self.scored], row).astype(np.float32) for row in rows)
         return ValueCurve(times, mean, std, q10, q50, q90, self.scored)
 
