@@ -34,7 +34,7 @@ $(VALIDATION): | $(INSTALLED)
 	$(BIN)/worldvalue collect robosuite $@ --seed 1000000 --expert 10 --hesitation 10 --retry 10 --failure 3
 
 bench: $(INSTALLED) | $(DATA) ## the shipped model's benchmark table; on other labelled episodes: make bench DATA=DIR
-	$(BIN)/worldvalue bench $(DATA)
+	$(BIN)/worldvalue bench run --suite $(DATA) --out runs/bench
 
 shipped: $(INSTALLED) ## make the shipped model again from nothing: hours
 	scripts/make_shipped.sh runs/shipped

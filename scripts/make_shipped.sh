@@ -13,10 +13,10 @@ make VALIDATION="$run/val" "$run/val"
 $worldvalue train vae --recipe tiny --data "$run/train" --out "$run/vae" --resume
 $worldvalue train wvm --recipe tiny --data "$run/train" --vae "$run/vae/vae" --out "$run/wvm" --resume \
     --set "training.compile=$compile"
-$worldvalue bench "$run/val" --model "$run/wvm/model" --out "$run/figures.json"
+$worldvalue bench run --suite "$run/val" --model "$run/wvm/model" --out "$run/bench"
 
 mkdir -p "$shipped" docs/images
 cp "$run/wvm/model/config.json" "$run/wvm/model/model.safetensors" "$shipped/"
-cp "$run/figures.json" "$shipped/figures.json"
+cp "$run/bench/bench.json" "$shipped/figures.json"
 $worldvalue score "$run/val" --model "$run/wvm/model" --out "$run/report"
 .venv/bin/python scripts/future_frames.py "$run/val" --model "$run/wvm/model" --out docs/images/future_frames.png

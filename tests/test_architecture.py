@@ -22,13 +22,14 @@ LEVELS = {
     **dict.fromkeys(["models"], 2),
     **dict.fromkeys(["training", "scoring", "benchmark", "improvement", "simulation"], 3),
     **dict.fromkeys(["web"], 4),
-    **dict.fromkeys(["recipes", "runs", "cli", "__main__"], 5),
+    **dict.fromkeys(["recipes", "runs", "trials", "cli", "__main__"], 5),
 }
 # Rooms of one level do not know each other, except these.
 NEIGHBOURS = {
     ("flow_matching", "types"),
     ("cli", "recipes"),
     ("cli", "runs"),
+    ("cli", "trials"),
     ("runs", "recipes"),
     ("__main__", "cli"),
     ("benchmark", "scoring"),

@@ -44,35 +44,32 @@ _Steps = Annotated[
 ]
 
 
-@app.command()
-def bench(
-    data: Annotated[Path, typer.Argument(help="Labelled episodes: a dataset with labels.jsonl.")],
-    model: Annotated[str, typer.Option(help="Name of a shipped model, or a checkpoint folder.")] = "tiny",
-    out: Annotated[Path | None, typer.Option(help="Also write the figures to this JSON file.")] = None,
+bench_app = typer.Typer(help="Measure models on labelled episodes.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.callback()
+def _bench() -> None:
+    """Keeps ``run`` a command of its own."""
+
+
+@bench_app.command("run")
+def bench_run(
+    suite: Annotated[list[Path], typer.Option(help="Labelled episodes: a dataset with labels.jsonl. May be repeated.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A shipped model (tiny when not given) or a checkpoint folder. May be repeated."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for figures, tables, pictures, predictions.")] = Path("bench"),
     steps: _Steps = 4,
 ) -> None:
-    """Measure a model on labelled episodes; print the table with the paper's figures beside it."""
-    from dataclasses import asdict
-    from functools import partial
+    """Measure models on labelled episodes; print the tables, the published figures beside them."""
+    from worldvalue.benchmark.tables import to_markdown
+    from worldvalue.scoring.sliding_windows import ScoreSettings
+    from worldvalue.trials import bench
 
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from worldvalue.benchmark.suite import CONTROL_EPISODES, run_suite, to_markdown, write_result
-    from worldvalue.data import open_episodes
-    from worldvalue.models import load_model
-    from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
-
-    source = open_episodes(data)
-    settings = ScoreSettings(steps=steps)
-    scorer = Scorer(load_model(model), settings)
-    scorer.check(source)
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("Scoring", total=len(source) + CONTROL_EPISODES)
-        figures = run_suite(source, scorer, settings.group, partial(progress.advance, task))
-    typer.echo(to_markdown(figures))
-    if out:
-        write_result(out, {"dataset": data.name, "model": Path(model).name, "settings": asdict(settings), **figures})
+    typer.echo(to_markdown(bench(suite, model or ["tiny"], out, ScoreSettings(steps=steps))))
+    typer.echo(f"Written to {out}: bench.json, bench.md, and bench.html with pictures.")
 
 
 @app.command()
@@ -82,30 +79,10 @@ def calibrate(
     steps: _Steps = 4,
 ) -> None:
     """Widen a model's 10-90 % band until it holds the truth in 80 % of the frames of held-out episodes."""
-    from dataclasses import replace
-    from functools import partial
+    from worldvalue.scoring.sliding_windows import ScoreSettings
+    from worldvalue.trials import calibrate_band
 
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from worldvalue.benchmark.calibration import calibrate
-    from worldvalue.benchmark.suite import score_all
-    from worldvalue.data import open_episodes
-    from worldvalue.models import load_model
-    from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
-
-    if not (model / "config.json").is_file():
-        raise DataError(f"{model} is no checkpoint folder; give one that 'train' wrote, as RUN/model.")
-    source, settings = open_episodes(data), ScoreSettings(steps=steps)
-    network = load_model(model)
-    network.config = replace(network.config, band_margin=0.0)
-    scorer = Scorer(network, settings)
-    scorer.check(source)
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("Scoring", total=len(source))
-        found = calibrate(source, score_all(source, scorer, settings.group, partial(progress.advance, task)))
-    network.config = replace(network.config, band_margin=found.margin)
-    network.save_config(model)
+    found = calibrate_band(data, model, ScoreSettings(steps=steps))
     typer.echo(
         f"The band held the truth in {found.covered:.0%} of the frames of {found.episodes} episodes; "
         f"{model / 'config.json'} now moves its ends by {found.margin:+.3f}."
@@ -135,16 +112,14 @@ def score(
     overlay: Annotated[bool, typer.Option("--overlay", help="Also each video with its curve below.")] = False,
 ) -> None:
     """Give every frame a value; write them, a table and a report. Start again to continue a stopped run."""
-    from dataclasses import asdict
-
     from rich.console import Console
 
     from worldvalue.data import open_episodes
-    from worldvalue.data.identity import weights_identity
     from worldvalue.models import load_model
     from worldvalue.scoring.console import print_outcome
     from worldvalue.scoring.dataset import Request, score_dataset
     from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
+    from worldvalue.trials import identity
 
     source = open_episodes(path, instruction)
     cameras = tuple(camera) if camera else None
@@ -163,12 +138,8 @@ def score(
         pictures=png,
         overlays=overlay,
     )
-    identity = {
-        "model": [weights_identity(network), repr(network.config)],
-        "settings": asdict(settings),
-        "instruction": instruction,
-    }
-    outcome = score_dataset(source, scorer, settings.group, identity, request, Console(stderr=True))
+    everything = {**identity(network, settings), "instruction": instruction}
+    outcome = score_dataset(source, scorer, settings.group, everything, request, Console(stderr=True))
     print_outcome(outcome, request.report, Console())
     if outcome.failures or outcome.undrawn:
         raise typer.Exit(1)

@@ -37,6 +37,8 @@ class Labels:
         success: whether the task was done at the end; None when unknown.
         task: short task name such as ``"lift"``; None when unknown.
         kinds: what exactly happened in the segment, such as ``("miss_beside",)``.
+        counterfactual: an instruction that the same scene allows but this episode does not carry out, such as one
+            that names another object; None when unknown.
     """
 
     length: int
@@ -46,6 +48,7 @@ class Labels:
     success: bool | None = None
     task: str | None = None
     kinds: tuple[str, ...] = ()
+    counterfactual: str | None = None
 
 
 class FrameReader(Protocol):

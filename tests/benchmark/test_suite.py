@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.small import painted_episode
 
-from worldvalue.benchmark.controls import reversed_episode, reversed_episodes, still_episode
+from worldvalue.benchmark.controls import misinstructed_experts, reversed_episode, reversed_experts, still_episode
 from worldvalue.benchmark.evaluate import LEAST_STABLE
-from worldvalue.benchmark.suite import CONTROL_EPISODES, STILL_EPISODES, run_suite, to_markdown, write_result
+from worldvalue.benchmark.predictions import Contender
+from worldvalue.benchmark.suite import CONTROL_VIDEOS, Suite, run_suite
 from worldvalue.data import MANIFEST_NAME, ManifestRow, encode_video, open_episodes, write_manifest
 from worldvalue.data.value_targets import from_labels, progress
 from worldvalue.types import DataError, Episode, EpisodeSource, Labels, ValueCurve
@@ -37,11 +39,15 @@ def brightness(labels: Labels) -> NDArray[np.float64]:
         return progress(labels.length) / 2
 
 
-def write_videos(folder: Path, labels: dict[str, Labels]) -> EpisodeSource:
+def write_videos(folder: Path, labels: dict[str, Labels], words: str = "do it") -> EpisodeSource:
+    """Videos by name, told to do ``words``, in which ``TASK`` stands for the task."""
     for name, label in labels.items():
         grey = (20 + 200 * brightness(label)).round().astype(np.uint8)
         encode_video(folder / f"{name}.mp4", (np.full((32, 32, 3), level, np.uint8) for level in grey), FPS)
-    rows = [ManifestRow("do it", FPS, label, video=f"{name}.mp4") for name, label in labels.items()]
+    rows = [
+        ManifestRow(words.replace("TASK", label.task or ""), FPS, label, video=f"{name}.mp4")
+        for name, label in labels.items()
+    ]
     write_manifest(folder / MANIFEST_NAME, rows)
     return open_episodes(folder)
 
@@ -70,6 +76,12 @@ def scorer(value_of: ValueOf) -> Callable[[Sequence[Episode]], list[ValueCurve]]
     return score_group
 
 
+def measure(source: EpisodeSource, value_of: ValueOf, group: int = 4) -> dict[str, Any]:
+    with TemporaryDirectory() as folder:
+        contender = Contender("model", scorer(value_of), group, {"model": value_of.__name__})
+        return run_suite(Suite.of(source), contender, Path(folder))
+
+
 def see(episode: Episode, scored: NDArray[np.int64]) -> NDArray[np.floating]:
     return (episode.frames(scored).mean(axis=(1, 2, 3)) - 20) / 200
 
@@ -83,7 +95,7 @@ def say_half(episode: Episode, scored: NDArray[np.int64]) -> NDArray[np.floating
 
 
 def test_a_model_that_sees_the_true_value_scores_best(source: EpisodeSource) -> None:
-    result = run_suite(source, scorer(see), group=4)
+    result = measure(source, see)
     metrics = result["metrics"]
     assert metrics["expert_voc"]["mean"] == 1
     assert metrics["hesitation_rmse"]["mean"] < 0.01
@@ -93,25 +105,26 @@ def test_a_model_that_sees_the_true_value_scores_best(source: EpisodeSource) -> 
     assert metrics["stability"]["mean"] == pytest.approx(1)
     assert metrics["band_coverage"]["mean"] == 1
     assert result["success_auroc"] == 1
-    assert result["reversed"] == {"voc": -1, "videos": 2, "ill_defined": 0}
+    backwards = result["controls"]["reversed"]
+    assert (backwards["voc"], backwards["videos"], backwards["ill_defined"]) == (-1, 2, 0)
     assert result["left_out"] == []
     assert metrics["retry_voc"]["tasks"]["can"] == {"mean": 1, "trajectories": 1, "ill_defined": 0}
     assert set(metrics["hesitation_rmse"]["tasks"]) == {"lift"}
 
 
 def test_a_model_that_only_counts_frames_is_found_out(source: EpisodeSource) -> None:
-    result = run_suite(source, scorer(count), group=4)
+    result = measure(source, count)
     assert result["metrics"]["expert_voc"]["mean"] == 1
     assert result["metrics"]["retry_voc"]["mean"] == -1
-    assert result["still_frame"]["voc"] == 1
-    assert result["still_frame"]["rise"] == pytest.approx(1, abs=0.1)
-    assert result["reversed"]["voc"] == 1
+    assert result["controls"]["still"]["voc"] == 1
+    assert result["controls"]["still"]["rise"] == pytest.approx(1, abs=0.1)
+    assert result["controls"]["reversed"]["voc"] == 1
     assert result["metrics"]["time_bias"]["mean"] == pytest.approx(1)
     assert result["metrics"]["time_bias"]["trajectories"] == 3
 
 
 def test_a_constant_prediction_is_counted_and_scores_zero(source: EpisodeSource) -> None:
-    result = run_suite(source, scorer(say_half), group=4)
+    result = measure(source, say_half)
     assert result["metrics"]["expert_voc"] == {
         "mean": 0,
         "trajectories": 2,
@@ -119,16 +132,20 @@ def test_a_constant_prediction_is_counted_and_scores_zero(source: EpisodeSource)
         "tasks": {task: {"mean": 0, "trajectories": 1, "ill_defined": 1} for task in ("can", "lift")},
     }
     assert result["metrics"]["retry_voc"]["ill_defined"] == 2
-    assert result["still_frame"]["ill_defined"] == STILL_EPISODES
-    assert result["reversed"] == {"voc": 0, "videos": 2, "ill_defined": 2}
+    assert result["controls"]["still"]["ill_defined"] == CONTROL_VIDEOS
+    backwards = result["controls"]["reversed"]
+    assert (backwards["voc"], backwards["videos"], backwards["ill_defined"]) == (0, 2, 2)
+    assert result["controls"]["misinstructed"]["grounding"] == 0.5
     for name, worst in {"pearson": 0, "spearman": 0, "time_bias": 1, "stability": LEAST_STABLE}.items():
         figure = result["metrics"][name]
         assert (figure["mean"], figure["ill_defined"]) == (worst, figure["trajectories"]), name
 
 
 def test_a_prediction_that_is_no_number_never_scores_best(source: EpisodeSource) -> None:
-    result = run_suite(source, scorer(lambda episode, scored: np.full(len(scored), np.nan)), group=4)
-    metrics = result["metrics"]
+    def say_nothing(episode: Episode, scored: NDArray[np.int64]) -> NDArray[np.floating]:
+        return np.full(len(scored), np.nan)
+
+    metrics = measure(source, say_nothing)["metrics"]
     assert metrics["expert_voc"]["mean"] == metrics["retry_voc"]["mean"] == 0
     assert (metrics["hesitation_rmse"]["mean"], metrics["hesitation_rmse"]["ill_defined"]) == (1, 1)
 
@@ -138,7 +155,7 @@ def test_still_videos_show_one_frame_only(source: EpisodeSource) -> None:
     frames = still.frames()
     assert len(frames) == LABELS["fast"].length
     assert (frames == source[0].frames([30])).all()
-    assert run_suite(source, scorer(see), group=4)["still_frame"]["ill_defined"] == STILL_EPISODES
+    assert measure(source, see)["controls"]["still"]["ill_defined"] == CONTROL_VIDEOS
 
 
 def test_a_reversed_video_shows_the_frames_from_the_last_to_the_first_at_their_times() -> None:
@@ -164,24 +181,52 @@ def test_a_video_reversed_twice_is_itself() -> None:
 
 @pytest.mark.parametrize(("count", "names"), [(0, []), (1, ["fast"]), (2, ["fast", "slow"]), (9, ["fast", "slow"])])
 def test_only_experts_are_reversed(source: EpisodeSource, count: int, names: list[str]) -> None:
-    chosen = reversed_episodes(source, count)
+    chosen = reversed_experts(source, count)
     assert [episode.name for episode in chosen] == [f"{name}.mp4, backwards" for name in names]
 
 
 def test_a_dataset_without_experts_has_no_reversed_control(tmp_path: Path) -> None:
-    result = run_suite(write_videos(tmp_path, {"miss": LABELS["miss"]}), scorer(see), group=4)
-    assert result["reversed"] == {"voc": None, "videos": 0, "ill_defined": 0}
-    assert "backwards" not in to_markdown(result)
+    result = measure(write_videos(tmp_path, {"miss": LABELS["miss"]}), see)
+    assert result["controls"]["reversed"] == result["controls"]["misinstructed"] == {"videos": 0}
 
 
 def test_the_figures_do_not_depend_on_the_size_of_a_group(source: EpisodeSource) -> None:
-    assert run_suite(source, scorer(see), group=1) == run_suite(source, scorer(see), group=100)
+    assert measure(source, see, group=1) == measure(source, see, group=100)
 
 
-def test_progress_is_told_for_every_video(source: EpisodeSource) -> None:
+def test_a_second_run_finds_every_prediction_and_scores_nothing(source: EpisodeSource, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def counted(episodes: Sequence[Episode]) -> list[ValueCurve]:
+        asked.append(len(episodes))
+        return scorer(see)(episodes)
+
     told: list[int] = []
-    run_suite(source, scorer(see), group=4, done=told.append)
-    assert sum(told) == len(LABELS) + CONTROL_EPISODES
+    suite = Suite.of(source)
+    first = run_suite(suite, Contender("model", counted, 4, {"model": "see"}), tmp_path, told.append)
+    assert sum(asked) == sum(told) == suite.videos == len(LABELS) + CONTROL_VIDEOS + 2 + 2
+    again = run_suite(suite, Contender("model", counted, 4, {"model": "see"}), tmp_path, told.append)
+    assert (sum(asked), sum(told)) == (suite.videos, 2 * suite.videos)
+    assert again == first
+    run_suite(suite, Contender("model", counted, 4, {"model": "another"}), tmp_path)
+    assert sum(asked) == 2 * suite.videos
+
+
+def test_a_stopped_run_goes_on_where_it_was(source: EpisodeSource, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def stops(episodes: Sequence[Episode]) -> list[ValueCurve]:
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        asked.append(episodes[0].name)
+        return scorer(see)(episodes)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(Suite.of(source), Contender("model", stops, 2, {}), tmp_path)
+    before = len(asked)
+    asked.append("no stop any more")
+    run_suite(Suite.of(source), Contender("model", stops, 2, {}), tmp_path)
+    assert len(asked) == len(set(asked)) > before
 
 
 def test_episodes_that_cannot_be_measured_are_left_out_with_the_reason(tmp_path: Path) -> None:
@@ -194,7 +239,7 @@ def test_episodes_that_cannot_be_measured_are_left_out_with_the_reason(tmp_path:
     }
     source = write_videos(tmp_path, labels)
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
-    left_out = {left["episode"]: left["reason"] for left in run_suite(source, scorer(see), group=4)["left_out"]}
+    left_out = {left["episode"]: left["reason"] for left in measure(source, see)["left_out"]}
     reasons = ["No scored frame", "half of the 100 frames", "No ground-truth", "broken.mp4"]
     assert len(left_out) == len(reasons)
     for reason in reasons:
@@ -205,21 +250,38 @@ def test_a_dataset_without_labels_is_refused(tmp_path: Path) -> None:
     write_videos(tmp_path, {"clip": Labels(30)})
     (tmp_path / MANIFEST_NAME).unlink()
     with pytest.raises(DataError, match="no episode to measure"):
-        run_suite(open_episodes(tmp_path, "do it"), scorer(see), group=4)
+        measure(open_episodes(tmp_path, "do it"), see)
 
 
-def test_the_table_of_a_written_result_holds_figures_published_ones_and_controls(
-    source: EpisodeSource, tmp_path: Path
-) -> None:
-    result = run_suite(source, scorer(see), group=4)
-    write_result(tmp_path / "result.json", result)
-    read = json.loads((tmp_path / "result.json").read_text())
-    assert read == result
-    lines = to_markdown(read).splitlines()
-    assert lines[0] == "| task | Expert-VOC ↑ | Hesitation-RMSE ↓ | Retry-VOC ↑ |"
-    assert lines[2] == "| can | 1.00 (1) | - | 1.00 (1) |"
-    assert lines[3] == "| lift | 1.00 (1) | 0.00 (1) | 1.00 (1) |"
-    assert lines[6].endswith("| 0.99 | 0.04 | 0.75 |")
-    assert "| Pearson with the truth ↑ | 1.00 (5) | 0 of 5 |" in lines
-    assert "- Control: 2 videos of experts played backwards: VOC -1.00 on average (-1 is best), 0 constant." in lines
-    assert any("20 videos of one repeated picture" in line for line in lines)
+def test_the_wrong_instruction_is_another_tasks_in_turn(tmp_path: Path) -> None:
+    labels = {f"{task}{i}": Labels(30, "expert", task=task) for i in range(2) for task in ("can", "lift", "stack")}
+    source = write_videos(tmp_path, labels, "do TASK")
+    wrong = [(source[k].instruction, e.instruction) for k, e in enumerate(misinstructed_experts(source, 20))]
+    assert [told for told, _ in wrong] == [source[k].instruction for k in range(6)]
+    assert all(told != other for told, other in wrong)
+    assert len({other for _, other in wrong}) == 3
+
+
+def test_a_model_that_listens_is_grounded_and_one_that_does_not_ties(tmp_path: Path) -> None:
+    """Brightness rises in every video; the one model lets the value rise only under the video's own instruction."""
+    labels = {
+        "one": Labels(60, "expert", task="can", success=True, counterfactual="do lift"),
+        "two": Labels(60, "expert", task="lift", success=True),
+    }
+    source = write_videos(tmp_path, labels, "do TASK")
+    own = {episode.name: episode.instruction for episode in source}
+
+    def listen(episode: Episode, scored: NDArray[np.int64]) -> NDArray[np.floating]:
+        right = episode.instruction == own[episode.name.split(",")[0]]
+        return see(episode, scored) * right
+
+    controls = measure(source, listen)["controls"]
+    assert controls["misinstructed"] == {
+        "videos": 2,
+        "grounding": 1,
+        "rise": 0,
+        "rise_when_right": pytest.approx(1, abs=0.1),
+    }
+    assert (controls["counterfactual"]["videos"], controls["counterfactual"]["grounding"]) == (1, 1)
+    deaf = measure(source, see)["controls"]
+    assert deaf["misinstructed"]["grounding"] == deaf["counterfactual"]["grounding"] == 0.5

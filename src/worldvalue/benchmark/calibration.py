@@ -46,7 +46,7 @@ def calibrate(source: EpisodeSource, curves: Iterable[ValueCurve | DataError]) -
         DataError: none of them has a ground truth.
     """
     left_out: list[dict[str, str]] = []
-    cases = [case for *_, case in measured(source, curves, left_out) if case is not None]
+    cases = [one.case for one in measured(source, curves, left_out) if one.case is not None]
     if not cases:
         why = f" ({left_out[0]['reason']})" if left_out else ""
         raise DataError(

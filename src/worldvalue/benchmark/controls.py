@@ -1,18 +1,21 @@
 """Controls: what a figure is worth is seen from what an input scores that deserves nothing.
 
 A picture that never changes shows no progress, yet a model that learned how long episodes last lets the value
-rise. An expert's video played backwards undoes the task, yet such a model lets the value rise there, too.
+rise. An expert's video played backwards undoes the task, yet such a model lets the value rise there, too. And a model
+that does not listen lets it rise under the instruction of another task as under the right one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldvalue.types import DataError, Episode, EpisodeSource, FrameReader
+from worldvalue.types import DataError, Episode, EpisodeSource, FrameReader, Labels
 
 GOLDEN_RATIO = 0.6180339887498949
 """Its multiples, modulo 1, cover [0, 1) evenly and without a pattern."""
@@ -48,20 +51,6 @@ def still_episode(episode: Episode, frame: int) -> Episode:
     )
 
 
-def still_episodes(source: EpisodeSource, count: int) -> Iterator[Episode | DataError]:
-    """``count`` still episodes, their pictures spread evenly over the source and over its episodes' time.
-
-    An episode that cannot be opened comes as its error.
-    """
-    for number, index in enumerate(np.linspace(0, len(source) - 1, count).round()):
-        try:
-            episode = source[int(index)]
-        except DataError as error:
-            yield error
-        else:
-            yield still_episode(episode, int(number * GOLDEN_RATIO % 1 * episode.length))
-
-
 @dataclass(frozen=True)
 class ReversedReader:
     """Shows the frames of another reader from the last to the first.
@@ -93,20 +82,99 @@ def reversed_episode(episode: Episode) -> Episode:
     )
 
 
-def reversed_episodes(source: EpisodeSource, count: int) -> list[Episode]:
-    """Up to ``count`` expert episodes of the source, evenly spread over them, played backwards.
+@dataclass(frozen=True)
+class Control:
+    """Episodes of a dataset, changed so that a model should make something else of them.
 
-    Only in an expert's video is every step backwards a step away from the goal. An episode that cannot be opened
-    is not known to be an expert's and is passed over.
+    Attributes:
+        source: the dataset.
+        chosen: positions in it of the episodes that are used.
+        change: makes the control's k-th episode of the k-th chosen one.
     """
-    experts = [index for index in range(len(source)) if _is_expert(source, index)]
-    chosen = np.linspace(0, len(experts) - 1, min(count, len(experts))).round().astype(int)
-    return [reversed_episode(source[experts[index]]) for index in chosen]
+
+    source: EpisodeSource
+    chosen: Sequence[int]
+    change: Callable[[int, Episode], Episode]
+
+    @property
+    def path(self) -> Path:
+        """Where the dataset lies."""
+        return self.source.path
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, number: int) -> Episode:
+        """Raises DataError when the episode is bad."""
+        return self.change(number, self.source[self.chosen[number]])
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[number] for number in range(len(self)))
 
 
-def _is_expert(source: EpisodeSource, index: int) -> bool:
-    try:
-        labels = source[index].labels
-    except DataError:
-        return False
-    return labels is not None and labels.mode == "expert"
+def still_videos(source: EpisodeSource, count: int) -> Control:
+    """``count`` still videos, their pictures spread evenly over the source and over its episodes' time."""
+
+    def still(number: int, episode: Episode) -> Episode:
+        return still_episode(episode, int(number * GOLDEN_RATIO % 1 * episode.length))
+
+    return Control(source, np.linspace(0, len(source) - 1, count).round().astype(int).tolist(), still)
+
+
+def reversed_experts(source: EpisodeSource, count: int) -> Control:
+    """Up to ``count`` expert episodes, evenly spread over them, played backwards.
+
+    Only in an expert's video is every step backwards a step away from the goal.
+    """
+    return Control(source, _some([index for index, _ in _experts(source)], count), lambda _, e: reversed_episode(e))
+
+
+def misinstructed_experts(source: EpisodeSource, count: int) -> Control:
+    """Up to ``count`` expert episodes, evenly spread over them, each with the instruction of another task.
+
+    Each task is as often the wrong one; without a second task there are no such episodes.
+    """
+    experts = _experts(source)
+    words = {task: episode.instruction for _, episode in reversed(experts) for task in [_task(episode)]}
+    tasks = sorted(words)
+
+    def misinstruct(number: int, episode: Episode) -> Episode:
+        step = 1 + number % (len(tasks) - 1)
+        wrong = words[tasks[(tasks.index(_task(episode)) + step) % len(tasks)]]
+        return replace(episode, name=f"{episode.name}, told to {wrong}", instruction=wrong, labels=None)
+
+    return Control(source, _some([index for index, _ in experts], count) if len(tasks) > 1 else [], misinstruct)
+
+
+def counterfactual_episodes(source: EpisodeSource) -> Control:
+    """The episodes whose labels name an instruction that another object of the same scene would fulfil, under it."""
+
+    def misinstruct(_: int, episode: Episode) -> Episode:
+        wrong = cast(Labels, episode.labels).counterfactual or ""
+        return replace(episode, name=f"{episode.name}, told to {wrong}", instruction=wrong, labels=None)
+
+    chosen = [index for index, episode in _opened(source) if episode.labels and episode.labels.counterfactual]
+    return Control(source, chosen, misinstruct)
+
+
+def _some(positions: Sequence[int], count: int) -> list[int]:
+    """At most ``count`` of the positions, evenly spread."""
+    places = np.linspace(0, len(positions) - 1, min(count, len(positions))).round().astype(int)
+    return [positions[place] for place in places]
+
+
+def _experts(source: EpisodeSource) -> list[tuple[int, Episode]]:
+    return [(index, one) for index, one in _opened(source) if one.labels and one.labels.mode == "expert"]
+
+
+def _opened(source: EpisodeSource) -> Iterator[tuple[int, Episode]]:
+    """The episodes with their positions; of one that cannot be opened nothing is known, so it is passed over."""
+    for index in range(len(source)):
+        try:
+            yield index, source[index]
+        except DataError:
+            continue
+
+
+def _task(episode: Episode) -> str:
+    return (episode.labels and episode.labels.task) or episode.instruction

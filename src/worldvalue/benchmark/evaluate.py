@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ from worldvalue.types import DataError, Episode, EpisodeSource, Labels, Mode, Va
 FloatArray = NDArray[np.floating[Any]]
 MEASURED: tuple[Mode, ...] = ("expert", "hesitation", "retry")
 """The modes with a ground truth."""
+HEADLINE: Mapping[Mode, str] = {"expert": "expert_voc", "hesitation": "hesitation_rmse", "retry": "retry_voc"}
+"""The figure by which the paper judges each mode (its tables 1 to 3)."""
 LEAST_STABLE = 10.0
 """Where an episode's stability ends, which has no bound: one without net progress must not outweigh all others."""
 
@@ -54,6 +56,23 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A labelled episode with its curve.
+
+    Attributes:
+        position: in the dataset.
+        episode, labels, curve: itself.
+        case: what the metrics look at; None for a failure, for which the paper defines no truth.
+    """
+
+    position: int
+    episode: Episode
+    labels: Labels
+    curve: ValueCurve
+    case: Case | None
+
+
+@dataclass(frozen=True)
 class Metric:
     """A figure of the table: what it is called, where it applies, and how it is computed.
 
@@ -62,7 +81,6 @@ class Metric:
         title: heading in the table; the arrow says which way is better.
         modes: the episodes it is for.
         of: the figure of one case; ``nan`` where ill-defined.
-        published: WVM on the RoboSuite part of the authors' own data; None when not reported.
         ill_defined_score: the figure that an ill-defined case counts with; never the best one.
     """
 
@@ -70,21 +88,19 @@ class Metric:
     title: str
     modes: tuple[Mode, ...]
     of: Callable[[Case], float]
-    published: float | None = None
     ill_defined_score: float = 0.0
 
 
 METRICS = (
-    Metric("expert_voc", "Expert-VOC ↑", ("expert",), lambda c: voc(c.pred), 0.99),
+    Metric("expert_voc", "Expert-VOC ↑", ("expert",), lambda c: voc(c.pred)),
     Metric(
         "hesitation_rmse",
         "Hesitation-RMSE ↓",
         ("hesitation",),
         lambda c: hesitation_rmse(c.pred, c.truth, c.m, c.n),
-        0.04,
         ill_defined_score=1.0,
     ),
-    Metric("retry_voc", "Retry-VOC ↑", ("retry",), lambda c: retry_voc(c.pred, c.truth, c.m, c.n), 0.75),
+    Metric("retry_voc", "Retry-VOC ↑", ("retry",), lambda c: retry_voc(c.pred, c.truth, c.m, c.n)),
     Metric("pearson", "Pearson with the truth ↑", MEASURED, lambda c: linear_correlation(c.pred, c.truth)),
     Metric("spearman", "Spearman with the truth ↑", MEASURED, lambda c: rank_correlation(c.pred, c.truth)),
     Metric(
@@ -114,58 +130,42 @@ def evaluate(source: EpisodeSource, curves: Iterable[ValueCurve | DataError]) ->
 
     Returns:
         ``metrics``: name -> ``mean`` over tasks, ``trajectories``, ``ill_defined``, and the same per task
-        under ``tasks``; ``success_auroc``: how well the final value tells success from failure; ``left_out``:
-        the episodes that no metric counts, each with the reason. None stands for a missing figure.
+        under ``tasks``; ``success_auroc``: how well the final value tells success from failure; ``episodes``: each
+        measured episode with its own figures; ``left_out``: the episodes that no metric counts, each with the
+        reason. None stands for a missing figure.
 
     Raises:
         DataError: no episode of the dataset could be measured.
     """
-    values: dict[str, dict[str, list[float]]] = {metric.name: defaultdict(list) for metric in METRICS}
-    outcomes: list[tuple[float, bool]] = []
     left_out: list[dict[str, str]] = []
-    for episode, labels, curve, case in measured(source, curves, left_out):
-        if labels.success is not None:
-            outcomes.append((float(curve.mean[-1]), labels.success))
-        for metric in METRICS:
-            if case is not None and labels.mode in metric.modes:
-                values[metric.name][labels.task or episode.instruction].append(metric.of(case))
+    episodes = [_episode_figures(one) for one in measured(source, curves, left_out)]
     if len(left_out) == len(source):
         why = f" ({left_out[0]['reason']})" if left_out else ""
         raise DataError(f"{source.path} has no episode to measure{why}; give labels.jsonl with modes, m and n.")
+    outcomes = [(one["final_value"], one["success"]) for one in episodes if one["success"] is not None]
     return {
-        "metrics": {m.name: _tell(*summarize(values[m.name], m.ill_defined_score)) for m in METRICS},
+        "metrics": {metric.name: _over_tasks(metric, episodes) for metric in METRICS},
         "success_auroc": _number(auroc(*zip(*outcomes, strict=True))) if outcomes else None,
+        "episodes": episodes,
         "left_out": left_out,
     }
 
 
 def measured(
     source: EpisodeSource, curves: Iterable[ValueCurve | DataError], left_out: list[dict[str, str]]
-) -> Iterator[tuple[Episode, Labels, ValueCurve, Case | None]]:
-    """Labelled episodes with their curves and their cases; no case for a failure: the paper defines no truth for it.
+) -> Iterator[Measured]:
+    """The labelled episodes that were scored.
 
     Args:
         source: the labelled dataset.
         curves: one for each of its episodes, in order; the error of an episode that could not be scored.
-        left_out: takes the other episodes, each with the reason.
+        left_out: takes the episodes that have no labels, no curve or no case though they are no failures, each with
+            the reason.
     """
-    for episode, labels, curve in _labelled(source, curves, left_out):
+    for position, curve in zip(range(len(source)), curves, strict=True):
+        name = f"episode {position}"
         try:
-            case = None if labels.mode == "failure" else _case(labels, curve)
-        except ValueError as error:
-            left_out.append({"episode": episode.name, "reason": str(error)})
-            case = None
-        yield episode, labels, curve, case
-
-
-def _labelled(
-    source: EpisodeSource, curves: Iterable[ValueCurve | DataError], left_out: list[dict[str, str]]
-) -> Iterator[tuple[Episode, Labels, ValueCurve]]:
-    """Episodes with labels and a curve; the others go to ``left_out``."""
-    for index, curve in zip(range(len(source)), curves, strict=True):
-        name = f"episode {index}"
-        try:
-            episode = source[index]
+            episode = source[position]
             name = episode.name
             if isinstance(curve, DataError):
                 raise curve
@@ -173,8 +173,36 @@ def _labelled(
                 raise DataError("It has no labels; add it to labels.jsonl.")
         except DataError as error:
             left_out.append({"episode": name, "reason": str(error)})
-        else:
-            yield episode, episode.labels, curve
+            continue
+        case = None
+        try:
+            case = None if episode.labels.mode == "failure" else _case(episode.labels, curve)
+        except ValueError as error:
+            left_out.append({"episode": name, "reason": str(error)})
+        yield Measured(position, episode, episode.labels, curve, case)
+
+
+def _episode_figures(one: Measured) -> dict[str, Any]:
+    labels = one.labels
+    own = {m.name: _number(m.of(one.case)) for m in METRICS if one.case is not None and labels.mode in m.modes}
+    return {
+        "position": one.position,
+        "episode": one.episode.name,
+        "task": labels.task or one.episode.instruction,
+        "mode": labels.mode,
+        "success": labels.success,
+        "final_value": float(one.curve.mean[-1]),
+        "figures": own,
+    }
+
+
+def _over_tasks(metric: Metric, episodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for one in episodes:
+        if metric.name in one["figures"]:
+            figure = one["figures"][metric.name]
+            values[one["task"]].append(math.nan if figure is None else figure)
+    return _tell(*summarize(values, metric.ill_defined_score))
 
 
 def _case(labels: Labels, curve: ValueCurve) -> Case:

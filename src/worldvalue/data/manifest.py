@@ -113,6 +113,7 @@ def _to_json(row: ManifestRow) -> dict[str, Any]:
         "T": labels.length or None,
         "success": labels.success,
         "kinds": list(labels.kinds) or None,
+        "counterfactual": labels.counterfactual,
         "seed": row.seed,
     }
     return {key: value for key, value in line.items() if value is not None}
@@ -136,6 +137,7 @@ def _from_json(line: Any) -> ManifestRow:
         success=_get(line, "success", bool),
         task=_get(line, "task", str),
         kinds=tuple(str(kind) for kind in kinds),
+        counterfactual=_get(line, "counterfactual", str),
     )
     if labels.mode is not None and labels.mode not in MODES:
         raise ValueError(f"the mode '{labels.mode}' is not one of: {', '.join(MODES)}.")

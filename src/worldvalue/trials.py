@@ -1,0 +1,102 @@
+"""Models put to the test: benchmark runs, and the calibration of a band."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from worldvalue.benchmark.calibration import Calibration, calibrate
+from worldvalue.benchmark.predictions import Contender, Predictions
+from worldvalue.benchmark.report import draw_examples, write_results
+from worldvalue.benchmark.suite import Suite, own_predictions, run_suite
+from worldvalue.benchmark.tables import Results
+from worldvalue.data import open_episodes
+from worldvalue.data.identity import weights_identity
+from worldvalue.models import Estimator, load_model
+from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
+from worldvalue.types import DataError, EpisodeSource
+
+
+def bench(suites: Sequence[Path], models: Sequence[str], out: Path, settings: ScoreSettings) -> Results:
+    """Measure every model on every suite; figures, tables, pictures and predictions go to ``out``.
+
+    Args:
+        suites: datasets with labels.
+        models: shipped names or checkpoint folders; the tables call them so.
+        out: folder; a run that was stopped finds its predictions there.
+        settings: how the models score.
+
+    Returns:
+        By model, then by the suite's folder name: what ``run_suite`` returns.
+
+    Raises:
+        DataError: a name comes twice, a suite or model cannot be used, or a suite has nothing to measure.
+    """
+    opened = [Suite.of(open_episodes(path)) for path in suites]
+    names = [path.resolve().name for path in suites]
+    repeated = [name for name, times in Counter([*names, *models]).items() if times > 1]
+    if repeated:
+        raise DataError(f"'{repeated[0]}' is there more than once; give each suite and model once, under its own name.")
+    results: dict[str, dict[str, Any]] = {model: {} for model in models}
+    pictures: dict[str, Path] = {}
+    with Progress(console=Console(stderr=True)) as progress:
+        for number, model in enumerate(models):
+            contender = _contender(model, settings, [suite.source for suite in opened])
+            for name, suite in zip(names, opened, strict=True):
+                bar, title = progress.add_task(f"{model} on {name}", total=suite.videos), f"{model} on {name}"
+                result = run_suite(suite, contender, out, partial(progress.advance, bar))
+                curves, folder = own_predictions(suite, contender, out), out / "pictures" / f"{number}_{name}"
+                pictures |= draw_examples(suite.source, result, curves, folder, title)
+                results[model][name] = result
+    write_results(out, asdict(settings), results, pictures)
+    return results
+
+
+def calibrate_band(data: Path, model: Path, settings: ScoreSettings) -> Calibration:
+    """Widen a checkpoint's 10-90 % band by what held-out episodes ask for: its ``config.json`` takes the margin.
+
+    Predictions are kept in ``model/calibration``, so that a calibration that was stopped goes on.
+
+    Args:
+        data: labelled episodes that were neither trained on nor will be measured on.
+        model: the checkpoint folder.
+        settings: how the model will score.
+
+    Raises:
+        DataError: ``model`` is no checkpoint folder, or no episode has a ground truth.
+    """
+    if not (model / "config.json").is_file():
+        raise DataError(f"{model} is no checkpoint folder; give one that 'train' wrote, as RUN/model.")
+    source, network = open_episodes(data), load_model(model)
+    network.config = replace(network.config, band_margin=0.0)
+    scorer = Scorer(network, settings)
+    scorer.check(source)
+    contender = Contender(str(model), scorer, settings.group, identity(network, settings))
+    predictions = Predictions.of(contender, "calibration", source, model / "calibration")
+    with Progress(console=Console(stderr=True)) as progress:
+        predictions.make(partial(progress.advance, progress.add_task("Scoring", total=len(source))))
+    found = calibrate(source, predictions)
+    network.config = replace(network.config, band_margin=found.margin)
+    network.save_config(model)
+    return found
+
+
+def identity(network: Estimator, settings: ScoreSettings) -> dict[str, Any]:
+    """Everything about model and settings that the values depend on."""
+    return {"model": [weights_identity(network), repr(network.config)], "settings": asdict(settings)}
+
+
+def _contender(name: str, settings: ScoreSettings, sources: Sequence[EpisodeSource]) -> Contender:
+    """A model at work, after a look at whether it fits the data."""
+    network = load_model(name)
+    scorer = Scorer(network, settings)
+    for source in sources:
+        scorer.check(source)
+    return Contender(name, scorer, settings.group, identity(network, settings))
