@@ -4,8 +4,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-DEMO_TASKS := lift,stack,can,bread
-DEMO_SEED := 3000000
 VALIDATION := runs/shipped/val
 DATA ?= $(VALIDATION)
 
@@ -25,13 +23,12 @@ system:
 	@PYTHON=$(PYTHON) scripts/system_libraries.sh
 
 demo: $(INSTALLED) ## collect a few simulated episodes, score them, say where the report is
-	$(BIN)/worldvalue collect robosuite demo/episodes --tasks $(DEMO_TASKS) --expert 1 --hesitation 0 --retry 1 \
-		--failure 0 --seed $(DEMO_SEED)
+	$(BIN)/worldvalue collect robosuite demo/episodes --split demo
 	$(BIN)/worldvalue score demo/episodes --out demo/report
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 $(VALIDATION): | $(INSTALLED)
-	$(BIN)/worldvalue collect robosuite $@ --seed 1000000 --expert 10 --hesitation 10 --retry 10 --failure 3
+	$(BIN)/worldvalue collect robosuite $@ --split validation
 
 bench: $(INSTALLED) | $(DATA) ## the shipped model's benchmark table; on other labelled episodes: make bench DATA=DIR
 	$(BIN)/worldvalue bench run --suite $(DATA) --out runs/bench

@@ -8,10 +8,11 @@ worldvalue=.venv/bin/worldvalue
 shipped=src/worldvalue/models/shipped/tiny
 compile=$(command -v g++ > /dev/null && echo true || echo false) # saves a third of a step's time; needs a compiler
 
-$worldvalue collect robosuite "$run/train" --seed 0 --expert 48 --hesitation 16 --retry 24 --failure 4
+$worldvalue collect robosuite "$run/train" --split train
+$worldvalue collect robosuite "$run/more" --split train-more
 make VALIDATION="$run/val" "$run/val"
 $worldvalue train vae --recipe tiny --data "$run/train" --out "$run/vae" --resume
-$worldvalue train wvm --recipe tiny --data "$run/train" --vae "$run/vae/vae" --out "$run/wvm" --resume \
+$worldvalue train wvm --recipe tiny --data "$run/train" --data "$run/more" --vae "$run/vae/vae" --out "$run/wvm" --resume \
     --set "training.compile=$compile"
 $worldvalue bench run --suite "$run/val" --model "$run/wvm/model" --out "$run/bench"
 

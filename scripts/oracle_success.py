@@ -19,7 +19,7 @@ from worldvalue.simulation.collect import FPS, plan_collection
 from worldvalue.simulation.environment import Environment
 from worldvalue.simulation.oracle import defect, run_plan
 from worldvalue.simulation.plan import draw_plan
-from worldvalue.simulation.tasks import TASKS
+from worldvalue.simulation.tasks import PAPER_TASKS, TASKS
 from worldvalue.types import MODES, Mode
 
 
@@ -50,7 +50,7 @@ class Tally:
 def measure(task: str, mode: Mode, seeds: int, seed: int) -> Tally:
     """Attempt each episode of a collection once: the plans are the first that ``collect`` would draw."""
     environment, tally = Environment(TASKS[task]), Tally()
-    for spec in track(plan_collection([task], {mode: seeds}, seed), task, console=Console(stderr=True)):
+    for spec in track(plan_collection({task: {mode: seeds}}, seed), task, console=Console(stderr=True)):
         began = time.process_time()
         rng = np.random.default_rng([spec.seed, 0])
         plan = draw_plan(TASKS[task], mode, rng)
@@ -67,7 +67,7 @@ def measure(task: str, mode: Mode, seeds: int, seed: int) -> Tally:
 def main() -> None:
     """Print a row as soon as its task is measured."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(PAPER_TASKS))
     parser.add_argument("--mode", choices=MODES, default="expert")
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=5_000_000, help="seed of the collection")

@@ -163,14 +163,22 @@ def robosuite(
     retry: Annotated[int, typer.Option(min=0, help="Episodes of each task with a retry.")] = 0,
     failure: Annotated[int, typer.Option(min=0, help="Failed episodes of each task.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same episodes.")] = 0,
+    split: Annotated[
+        str | None, typer.Option(help="A split of simulation/splits.py instead, such as test: tasks, numbers and seed.")
+    ] = None,
     size: Annotated[int, typer.Option(min=16, help="Width and height of the pictures; even.")] = 128,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default.")] = None,
 ) -> None:
     """Collect episodes of robosuite tasks; the same command again continues a stopped collection."""
-    from worldvalue.simulation.collect import collect
+    from worldvalue.simulation.collect import Counts, collect, even_counts
+    from worldvalue.simulation.splits import find_split
 
-    counts: dict[Mode, int] = {"expert": expert, "hesitation": hesitation, "retry": retry, "failure": failure}
-    collected = collect(out, counts, tasks.split(","), seed, size, workers)
+    if split is None:
+        modes: dict[Mode, int] = {"expert": expert, "hesitation": hesitation, "retry": retry, "failure": failure}
+        counts: Counts = even_counts(tasks.split(","), modes)
+    else:
+        counts, seed = find_split(split).counts, find_split(split).seed
+    collected = collect(out, counts, seed, size, workers)
     typer.echo(f"{out} is {'written' if collected else 'complete already'}.")
 
 

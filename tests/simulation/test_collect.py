@@ -11,10 +11,10 @@ if importlib.util.find_spec("robosuite") is None:
     pytest.skip("needs the simulator", allow_module_level=True)
 
 from worldvalue.data import open_episodes
-from worldvalue.simulation.collect import collect, collect_episode, plan_collection, statistics
+from worldvalue.simulation.collect import collect, collect_episode, even_counts, plan_collection, statistics
 from worldvalue.types import DataError, Mode
 
-COUNTS: dict[Mode, int] = {"expert": 1, "hesitation": 1}
+COUNTS: dict[str, dict[Mode, int]] = {"lift": {"expert": 1, "hesitation": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +23,19 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     out = tmp_path_factory.mktemp("sim") / "lift"
     episodes = out.with_name("lift.partial") / "episodes"
     episodes.mkdir(parents=True)
-    first = plan_collection(["lift"], COUNTS, seed=2)[0]
+    first = plan_collection(COUNTS, seed=2)[0]
     collect_episode(first, episodes, size=64)
     video = (episodes / first.name / "agentview.mp4").read_bytes()
     kept = (episodes / first.name / "row.json").read_text()
     (episodes / first.name / "row.json").write_text(kept.replace('"instruction": "', '"instruction": "kept: '))
-    assert collect(out, COUNTS, ["lift"], seed=2, size=64, workers=1)
+    assert collect(out, COUNTS, seed=2, size=64, workers=1)
     return out, video
 
 
 def test_the_dataset_opens_with_labels_and_pictures(collection: tuple[Path, bytes]) -> None:
     source = open_episodes(collection[0])
     assert len(source) == 2
-    for episode, mode in zip(source, COUNTS, strict=True):
+    for episode, mode in zip(source, COUNTS["lift"], strict=True):
         assert episode.labels is not None
         assert episode.labels.mode == mode
         assert episode.labels.length == episode.length
@@ -60,28 +60,28 @@ def test_a_complete_collection_is_left_alone_and_no_other_settings_are_taken(
     collection: tuple[Path, bytes],
 ) -> None:
     out, _ = collection
-    assert not collect(out, COUNTS, ["lift"], seed=2, size=64)
+    assert not collect(out, COUNTS, seed=2, size=64)
     with pytest.raises(DataError, match="other settings"):
-        collect(out, COUNTS, ["lift"], seed=3, size=64)
+        collect(out, COUNTS, seed=3, size=64)
 
 
 def test_an_episode_simulated_again_is_the_same_file(collection: tuple[Path, bytes], tmp_path: Path) -> None:
-    first = plan_collection(["lift"], COUNTS, seed=2)[0]
+    first = plan_collection(COUNTS, seed=2)[0]
     collect_episode(first, tmp_path, size=64)
     assert (tmp_path / first.name / "agentview.mp4").read_bytes() == collection[1]
 
 
 def test_bad_requests_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no task 'fold'; choose from: lift"):
-        collect(tmp_path / "out", {"expert": 1}, ["fold"])
+        collect(tmp_path / "out", {"fold": {"expert": 1}})
     with pytest.raises(DataError, match="'lift' is named more than once"):
-        collect(tmp_path / "out", {"expert": 1}, ["lift", "can", "lift"])
+        even_counts(["lift", "can", "lift"], {"expert": 1})
     with pytest.raises(DataError, match="nothing to collect"):
-        collect(tmp_path / "out", {"expert": 0})
+        collect(tmp_path / "out", {"lift": {"expert": 0}})
     with pytest.raises(DataError, match="even size"):
-        collect(tmp_path / "out", {"expert": 1}, size=65)
+        collect(tmp_path / "out", {"lift": {"expert": 1}}, size=65)
     with pytest.raises(DataError, match="not a collection"):
-        collect(tmp_path, {"expert": 1})
+        collect(tmp_path, {"lift": {"expert": 1}})
 
 
 def test_statistics_count_attempts_and_why_they_were_dropped(collection: tuple[Path, bytes]) -> None:

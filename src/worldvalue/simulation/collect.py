@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 FPS = 10
 MAX_ATTEMPTS = 50
+Counts = Mapping[str, Mapping[Mode, int]]
+"""Episodes to collect, by task and mode."""
 SUMMARY = "collection.json"
 
 
@@ -70,19 +72,30 @@ class EpisodeSpec:
         return f"{self.task}-{self.mode}-{self.number:05d}"
 
 
-def plan_collection(tasks: Sequence[str], counts: Mapping[Mode, int], seed: int) -> list[EpisodeSpec]:
+def even_counts(tasks: Sequence[str], modes: Mapping[Mode, int]) -> dict[str, dict[Mode, int]]:
+    """As many episodes of each mode for every task.
+
+    Raises:
+        DataError: a task is named twice.
+    """
+    repeated = [task for task, times in Counter(tasks).items() if times > 1]
+    if repeated:
+        raise DataError(f"The task '{repeated[0]}' is named more than once; name each task once.")
+    return {task: dict(modes) for task in tasks}
+
+
+def plan_collection(counts: Counts, seed: int) -> list[EpisodeSpec]:
     """All episodes in the order of collection: any first part of it is balanced over tasks and modes.
 
     Args:
-        tasks: names of tasks.
-        counts: episodes of each mode, for every task.
+        counts: how many episodes.
         seed: with the task, the mode and the episode's number in them it gives the episode's own seed.
     """
     cells = [
-        ((number + 0.5) / counts[mode], task, mode, number)
-        for task in tasks
+        ((number + 0.5) / modes[mode], task, mode, number)
+        for task, modes in counts.items()
         for mode in MODES
-        for number in range(counts.get(mode, 0))
+        for number in range(modes.get(mode, 0))
     ]
     cells.sort(key=lambda cell: cell[0])
     return [EpisodeSpec(task, mode, number, _seed(seed, task, mode, number)) for _, task, mode, number in cells]
@@ -95,8 +108,7 @@ def _seed(seed: int, task: str, mode: Mode, number: int) -> int:
 
 def collect(
     out: Path,
-    counts: Mapping[Mode, int],
-    tasks: Sequence[str] = tuple(TASKS),
+    counts: Counts,
     seed: int = 0,
     size: int = 128,
     workers: int | None = None,
@@ -105,8 +117,7 @@ def collect(
 
     Args:
         out: the dataset's folder.
-        counts: episodes of each mode, for every task.
-        tasks: names from ``TASKS``.
+        counts: how many episodes, of tasks from ``TASKS``.
         seed: same seed, same machine: same labels and same actions.
         size: width and height of the pictures.
         workers: processes; None for one per core.
@@ -115,9 +126,9 @@ def collect(
         False when the same collection was complete already, else True.
 
     Raises:
-        DataError: unknown or repeated task, nothing to collect, another collection in ``out``, or a dead worker.
+        DataError: unknown task, nothing to collect, another collection in ``out``, or a dead worker.
     """
-    settings = {"tasks": list(tasks), "counts": dict(counts), "seed": seed, "size": size, "fps": FPS}
+    settings = {"counts": {task: dict(modes) for task, modes in counts.items()}, "seed": seed, "size": size, "fps": FPS}
     _check(out, settings)
     if (out / SUMMARY).exists():
         return False
@@ -126,7 +137,7 @@ def collect(
     episodes.mkdir(parents=True, exist_ok=True)
     with replacing(partial / "settings.json") as file:
         file.write_text(json.dumps(settings))
-    specs = plan_collection(tasks, counts, seed)
+    specs = plan_collection(counts, seed)
     missing = [spec for spec in specs if not (episodes / spec.name).exists()]
     if missing:
         _simulate(missing, len(specs), episodes, size, workers or len(os.sched_getaffinity(0)))
@@ -136,13 +147,10 @@ def collect(
 
 def _check(out: Path, settings: Mapping[str, Any]) -> None:
     """Refuse what cannot be collected."""
-    unknown = sorted(set(settings["tasks"]) - set(TASKS))
+    unknown = sorted(set(settings["counts"]) - set(TASKS))
     if unknown:
         raise DataError(f"There is no task '{unknown[0]}'; choose from: {', '.join(TASKS)}.")
-    repeated = [task for task, times in Counter(settings["tasks"]).items() if times > 1]
-    if repeated:
-        raise DataError(f"The task '{repeated[0]}' is named more than once; name each task once.")
-    if not settings["tasks"] or sum(settings["counts"].values()) == 0:
+    if not any(sum(modes.values()) for modes in settings["counts"].values()):
         raise DataError("There is nothing to collect; ask for at least one episode of one task.")
     if settings["size"] % 2:
         raise DataError(f"Pictures of {settings['size']} pixels cannot be encoded; choose an even size.")
@@ -154,7 +162,7 @@ def _check(out: Path, settings: Mapping[str, Any]) -> None:
     for path, ours in ((out / SUMMARY, settings), (partial / "settings.json", fixed)):
         if path.exists():
             earlier = json.loads(path.read_text())
-            if any(earlier[name] != value for name, value in ours.items()):
+            if any(earlier.get(name) != value for name, value in ours.items()):
                 raise DataError(
                     f"{path.parent} holds a collection with other settings; choose another folder, or remove that one."
                 )
@@ -234,7 +242,7 @@ def collect_episode(spec: EpisodeSpec, episodes: Path, size: int) -> None:
         dropped.append(" ".join((*plan.kinds, reason)))
     else:
         raise RuntimeError(f"the oracle failed {MAX_ATTEMPTS} times at {spec}: {sorted(set(dropped))}")
-    row = _describe(spec, rollout, plan.kinds, str(rng.choice(TASKS[spec.task].instructions)), dropped)
+    row = _describe(spec, rollout, plan.kinds, rng, dropped)
     pictures = [camera.render(joints, CAMERAS) for joints in rollout.joints]
     with replacing(episodes / spec.name) as folder:
         folder.mkdir(exist_ok=True)
@@ -245,10 +253,15 @@ def collect_episode(spec: EpisodeSpec, episodes: Path, size: int) -> None:
 
 
 def _describe(
-    spec: EpisodeSpec, rollout: Rollout, kinds: tuple[str, ...], instruction: str, dropped: list[str]
+    spec: EpisodeSpec, rollout: Rollout, kinds: tuple[str, ...], rng: np.random.Generator, dropped: list[str]
 ) -> dict[str, Any]:
+    task = TASKS[spec.task]
+    instruction, counterfactual = str(rng.choice(task.instructions)), None
+    if task.others:
+        counterfactual = str(rng.choice(TASKS[str(rng.choice(task.others))].instructions))
     m, n = rollout.segment if rollout.segment else (None, None)
-    labels = Labels(len(rollout.actions), spec.mode, m, n, bool(rollout.success[-1]), spec.task, kinds)
+    success = bool(rollout.success[-1])
+    labels = Labels(len(rollout.actions), spec.mode, m, n, success, spec.task, kinds, counterfactual)
     return {"instruction": instruction, "labels": asdict(labels), "seed": spec.seed, "dropped": dropped}
 
 

@@ -122,10 +122,11 @@ class Environment:
             if self.model.geom_bodyid[geom] == self._body and self.model.geom_group[geom] == 0
         ]
         own = self.model.body_rootid[[self._body, self.model.site_bodyid[self._hand_site]]]
+        solid = (mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_MESH)
         self._obstacles = [
             geom
             for geom in range(self.model.ngeom)
-            if self.model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_BOX
+            if self.model.geom_type[geom] in solid
             and self.model.geom_contype[geom]
             and self.model.body_rootid[self.model.geom_bodyid[geom]] not in own
         ]
@@ -157,8 +158,11 @@ class Environment:
             sim.step2()
 
     def success(self) -> bool:
-        """Whether robosuite counts the task as done now."""
-        return bool(self._env._check_success())
+        """Whether robosuite counts the task as done now; of several objects to place, this task's own is looked at."""
+        done = self._env._check_success()
+        if self.task.compartment is not None:  # robosuite numbers the objects like their compartments
+            done = self._env.objects_in_bins[self.task.compartment]
+        return bool(done)
 
     def joints(self) -> NDArray[np.float64]:
         """All joint positions ``(nq,)`` of the scene: enough to render it again."""
@@ -218,8 +222,9 @@ class Environment:
         for height, half, radius in HAND:
             hand = grasp.position + [0.0, 0.0, height] + np.linspace(-half, half, 15)[:, None] * closing
             for geom in self._obstacles:
-                local = (hand - self.data.geom_xpos[geom]) @ self.data.geom_xmat[geom].reshape(3, 3)
-                beyond = np.abs(local) - self.model.geom_size[geom]
+                middle, size = np.split(self.model.geom_aabb[geom], 2)  # of a mesh: the box around it
+                local = (hand - self.data.geom_xpos[geom]) @ self.data.geom_xmat[geom].reshape(3, 3) - middle
+                beyond = np.abs(local) - size
                 outside = np.linalg.norm(np.maximum(beyond, 0.0), axis=1)
                 nearest = min(nearest, float((outside + np.minimum(beyond.max(axis=1), 0.0)).min()) - radius)
         return nearest

@@ -1,11 +1,12 @@
-"""The six robosuite tasks of Suboptimal-Value-Bench: what to say, what to move, where it belongs.
+"""The six robosuite tasks of Suboptimal-Value-Bench, and four of them again among other objects: what to say, what to
+move, where it belongs.
 
 Positions are metres in the world frame of robosuite.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class Task:
         wrong_places: offsets from the goal to places where the object does not belong; empty when any spot
             on a ring around the goal will do.
         ring: radii ``(min, max)`` and height of that ring relative to the goal.
+        others: names of the tasks whose objects stand in the same scene: their instructions are counterfactual.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Task:
     failure_kinds: tuple[str, ...] = ("drop_outside", "wrong_place", "give_up")
     wrong_places: tuple[Offset, ...] = ()
     ring: Offset = (0.07, 0.10, 0.0)
+    others: tuple[str, ...] = ()
 
     @property
     def places(self) -> bool:
@@ -190,5 +193,17 @@ _TASKS = (
     ),
 )
 
-TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
-"""All tasks by name, in the order of the paper."""
+PAPER_TASKS: tuple[str, ...] = tuple(task.name for task in _TASKS)
+"""The tasks of the paper, in its order."""
+
+
+def _of_four(task: Task) -> Task:
+    """The same task with the objects of all PickPlace tasks on the table."""
+    others = tuple(other.name for other in _TASKS if other.compartment is not None and other is not task)
+    return replace(task, name=f"{task.name}_of_four", environment="PickPlace", others=others)
+
+
+TASKS: dict[str, Task] = {
+    task.name: task for task in (*_TASKS, *(_of_four(task) for task in _TASKS if task.compartment is not None))
+}
+"""All tasks by name, the paper's first."""

@@ -1,0 +1,81 @@
+"""Which simulated episodes are for what: no episode is in two splits.
+
+The test split is Suboptimal-Value-Bench's RoboSuite part made again (WVM section 4, appendix C), with failures and a
+counterfactual part. It is never trained on and never used to choose anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from worldvalue.simulation.collect import Counts, even_counts
+from worldvalue.simulation.tasks import PAPER_TASKS, TASKS
+from worldvalue.types import DataError
+
+_OF_FOUR = [name for name, task in TASKS.items() if task.others]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A collection with a name.
+
+    Attributes:
+        seed: of the collection.
+        counts: its episodes by task and mode.
+        use: what it is for.
+    """
+
+    seed: int
+    counts: Counts
+    use: str
+
+
+def _test_counts(few: int | None = None) -> Counts:
+    """25 hesitations, 25 retries and 10 failures a task, 99 experts, 20 experts of each counterfactual task.
+
+    Args:
+        few: at most so many of each task and mode.
+    """
+    counts = even_counts(PAPER_TASKS, {"hesitation": 25, "retry": 25, "failure": 10})
+    for number, task in enumerate(PAPER_TASKS):
+        counts[task] |= {"expert": 17 if number < 99 % len(PAPER_TASKS) else 16}
+    counts |= even_counts(_OF_FOUR, {"expert": 20})
+    if few is None:
+        return counts
+    return {task: {mode: min(few, count) for mode, count in modes.items()} for task, modes in counts.items()}
+
+
+SPLITS: Mapping[str, Split] = {
+    "train": Split(
+        0, even_counts(PAPER_TASKS, {"expert": 48, "hesitation": 16, "retry": 24, "failure": 4}), "training"
+    ),
+    "train-more": Split(
+        1, even_counts(PAPER_TASKS, {"expert": 40, "hesitation": 24, "retry": 16}), "training, collected later"
+    ),
+    "validation": Split(
+        1_000_000,
+        even_counts(PAPER_TASKS, {"expert": 10, "hesitation": 10, "retry": 10, "failure": 3}),
+        "figures while the library grows; no choice is made by them",
+    ),
+    "tune": Split(
+        2_000_000,
+        even_counts(PAPER_TASKS, {"expert": 3, "hesitation": 2, "retry": 2, "failure": 1}),
+        "choices and calibration",
+    ),
+    "demo": Split(3_000_000, even_counts(["lift", "stack", "can", "bread"], {"expert": 1, "retry": 1}), "make demo"),
+    "test": Split(4_000_000, _test_counts(), "the benchmark"),
+    "test-small": Split(4_000_000, _test_counts(few=2), "the first episodes of the benchmark, for a quick look"),
+}
+"""All splits by name; ``test-small`` is a part of ``test``."""
+
+
+def find_split(name: str) -> Split:
+    """A split by its name.
+
+    Raises:
+        DataError: there is none.
+    """
+    if name not in SPLITS:
+        raise DataError(f"There is no split '{name}'; choose from: {', '.join(SPLITS)}.")
+    return SPLITS[name]
