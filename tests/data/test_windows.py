@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldvalue.data.augment import Augmentation, randomize_prefix, rewind, shifted
+from worldvalue.data.augment import Augmentation, randomize_prefix, rewind, shifted, wrong_instructions
 from worldvalue.data.value_targets import retry_curve
 from worldvalue.data.windows import TrainingEpisode, WindowDataset, nearest, scoring_starts
 
@@ -98,6 +98,39 @@ def test_all_frames_of_a_window_are_shifted_alike() -> None:
     shown = [dataset[number]["items"] for number in range(40)]
     assert all((items == items[:1]).all() for items in shown)
     assert len({float(items[0, 0, 4, 4]) for items in shown}) > 10  # of the 25 shifts by 2 pixels or less
+
+
+def test_a_window_told_another_tasks_instruction_has_no_value() -> None:
+    things = {"can": None, "milk": None, "bread": "take the can"}
+    episodes = [
+        TrainingEpisode(np.arange(60) / 10, np.linspace(0.5, 1, 60), f"take the {thing}", _Numbers(), thing, other)
+        for thing, other in things.items()
+    ]
+    dataset = WindowDataset(episodes, 2.0, 4, Augmentation(rewind=0, random_prefix=0, swap=0.3), seed=0)
+    always = WindowDataset(episodes, 2.0, 4, Augmentation(rewind=0, random_prefix=0), seed=0)
+    wrong = 0
+    heard = set()
+    for number in range(600):
+        told, right = dataset[number], always[number]
+        assert torch.equal(told["items"], right["items"])
+        if told["instruction"] == right["instruction"]:
+            assert torch.equal(told["values"], right["values"])
+        else:
+            assert not told["values"][1:].any()
+            heard.add((right["instruction"], told["instruction"]))
+            wrong += 1
+    assert wrong / 600 == pytest.approx(0.3, abs=0.06)
+    assert len(heard) == 6
+
+
+def test_one_task_in_two_scenes_is_not_wrong_for_itself() -> None:
+    told = {"can": ["take it", "grab it"], "can_of_four": ["grab it"], "milk": ["pour it", "pour it"]}
+    assert wrong_instructions(told) == {"can": ["pour it"], "can_of_four": ["pour it"], "milk": ["grab it", "take it"]}
+
+
+def test_without_another_task_every_instruction_stays() -> None:
+    dataset = _dataset(Augmentation(swap=1.0))
+    assert {dataset[number]["instruction"] for number in range(20)} == {"lift the cube"}
 
 
 @given(frames=st.integers(1, 60), stride=st.integers(1, 4))

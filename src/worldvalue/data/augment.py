@@ -1,4 +1,5 @@
-"""What training does to windows besides cutting them out: rewind, plateau, random prefix (WVM section 3.3), shift.
+"""What training does to windows besides cutting them out: rewind, plateau, random prefix (WVM section 3.3), shift,
+wrong instructions.
 
 Pure NumPy on indices and values. A window is altered by altering which frames it shows; the values are read off
 afterwards, so they always follow the frames.
@@ -6,6 +7,7 @@ afterwards, so they always follow the frames.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,19 +16,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ratios of WVM's Table A.1, and a shift that the paper, with its pretrained video model, does without.
+    """Ratios of WVM's Table A.1, and two things that the paper does without: shifts and wrong instructions.
 
     Attributes:
         rewind: share of windows that are altered.
         plateau: share of those that become one repeated frame; the rest run backwards.
         random_prefix: share of windows whose prefix value is replaced by U[0, 1].
         shift: largest share of its side by which a window's picture is moved, the same way for all its frames.
+        swap: share of windows told an instruction that their episode does not carry out; their values are 0, so that
+            the model has to listen.
     """
 
     rewind: float = 0.5
     plateau: float = 0.1
     random_prefix: float = 0.5
     shift: float = 0.0
+    swap: float = 0.0
 
 
 def rewind(indices: NDArray[np.int64], settings: Augmentation, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -51,3 +56,24 @@ def shifted(side: int, settings: Augmentation, rng: np.random.Generator) -> NDAr
     """Indices ``(side,)`` that move one side of a picture by a random number of pixels, its edge repeated."""
     reach = int(settings.shift * side)
     return (np.arange(side) + rng.integers(-reach, reach + 1)).clip(0, side - 1)
+
+
+def swapped(
+    instruction: str, wrong: Sequence[str], settings: Augmentation, rng: np.random.Generator
+) -> tuple[str, bool]:
+    """The instruction, or in a share of the cases one of the wrong ones, if there are any; and whether it is wrong."""
+    if not wrong or rng.random() >= settings.swap:
+        return instruction, False
+    return wrong[rng.integers(len(wrong))], True
+
+
+def wrong_instructions(tasks: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """For each task the instructions of the others, given the instructions of each.
+
+    Tasks that share an instruction, such as one task in two scenes, are not wrong for each other.
+    """
+    words = {task: set(instructions) for task, instructions in tasks.items()}
+    return {
+        task: sorted(set().union(*(theirs for theirs in words.values() if not theirs & own)))
+        for task, own in words.items()
+    }

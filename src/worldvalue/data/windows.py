@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from worldvalue.data.augment import Augmentation, randomize_prefix, rewind, shifted
+from worldvalue.data.augment import Augmentation, randomize_prefix, rewind, shifted, swapped, wrong_instructions
 
 
 class FrameItems(Protocol):
@@ -36,12 +36,16 @@ class TrainingEpisode:
         values: ``(T,)`` target value of every frame, in [0, 1].
         instruction: the task in words.
         items: the frames, encoded as far as they can be one by one.
+        task: its short name; the instruction where it has none.
+        counterfactual: an instruction for something else in the same scene, where one is known.
     """
 
     timestamps: NDArray[np.float64]
     values: NDArray[np.float64]
     instruction: str
     items: FrameItems
+    task: str = ""
+    counterfactual: str | None = None
 
 
 def scoring_starts(frames: int, chunk: int, stride: int) -> NDArray[np.int64]:
@@ -66,7 +70,7 @@ class WindowDataset(Dataset):
         episodes: windows are drawn uniformly in time over all of them.
         rate: frames per second inside a window.
         chunk: h.
-        augmentation: rewind, prefix and shift ratios.
+        augmentation: ratios of what is done to windows.
         seed: of all draws.
     """
 
@@ -85,6 +89,10 @@ class WindowDataset(Dataset):
         self.seed = seed
         seconds = np.array([episode.timestamps[-1] for episode in episodes])
         self._share = np.cumsum(seconds) / seconds.sum()
+        told: dict[str, list[str]] = {}
+        for episode in episodes:
+            told.setdefault(episode.task, []).append(episode.instruction)
+        self._wrong = wrong_instructions(told)
 
     def __getitem__(self, number: int) -> dict[str, object]:
         """Sample: ``items`` ``(2h + 1, ...)``, ``values`` ``(1 + h,)`` and the ``instruction``."""
@@ -93,11 +101,17 @@ class WindowDataset(Dataset):
         indices = rewind(self._draw_window(episode, rng), self.augmentation, rng)
         values = episode.values[indices[: 1 + self.chunk]].astype(np.float32)
         prefixed = randomize_prefix(values, self.augmentation, rng)
-        return {
-            "items": self._shift(episode.items.read(indices), rng),
-            "values": torch.from_numpy(prefixed),
-            "instruction": episode.instruction,
-        }
+        items = self._shift(episode.items.read(indices), rng)
+        instruction, is_wrong = swapped(episode.instruction, self._wrong_for(episode, rng), self.augmentation, rng)
+        if is_wrong:
+            prefixed[1:] = 0.0
+        return {"items": items, "values": torch.from_numpy(prefixed), "instruction": instruction}
+
+    def _wrong_for(self, episode: TrainingEpisode, rng: np.random.Generator) -> Sequence[str]:
+        """Instructions that the episode does not carry out; half of the time the one for its own scene, if known."""
+        if episode.counterfactual is not None and rng.random() < 0.5:
+            return [episode.counterfactual]
+        return self._wrong[episode.task]
 
     def _shift(self, items: Tensor, rng: np.random.Generator) -> Tensor:
         """Items ``(2h + 1, C, H, W)`` with their pictures moved."""

@@ -144,7 +144,10 @@ def training_episodes(
         items: FrameItems = Pictures(episode, settings)
         if vae.caches_frames:
             items = _stored(folder / f"episode_{episode.index:06d}.npy", vae, items, episode.length)
-        return TrainingEpisode(episode.timestamps, values, episode.instruction, items)
+        labels = episode.labels
+        task = (labels and labels.task) or episode.instruction
+        counterfactual = labels.counterfactual if labels else None
+        return TrainingEpisode(episode.timestamps, values, episode.instruction, items, task, counterfactual)
 
     doing = "Encoding frames" if vae.caches_frames else "Reading episodes"
     made = [episode for episode in _from_each(source, doing, prepare) if episode is not None]
