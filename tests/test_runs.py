@@ -64,6 +64,16 @@ def test_the_recipes_settings_can_be_changed_and_a_finished_run_resumed(data: Pa
     assert (out / "checkpoints" / "step_00000003").is_dir()
 
 
+@pytest.mark.parametrize("head", ["hl_gaussian", "scalar"])
+def test_other_heads_are_a_setting_and_train_save_and_score(data: Path, tmp_path: Path, head: str) -> None:
+    common = ("--recipe", "small", "--data", data)
+    _invoke("train", "vae", *common, "--out", tmp_path / "vae", "--set", "autoencoder.steps=1")
+    vae, setting = tmp_path / "vae" / "vae", f"estimator.model.head={head}"
+    _invoke("train", "wvm", *common, "--vae", vae, "--out", tmp_path / "wvm", "--set", setting)
+    curve = score(load_model(tmp_path / "wvm" / "model"), open_episodes(data)[0], ScoreSettings(draws=2))
+    assert np.isfinite(curve.mean).all()
+
+
 def test_several_datasets_are_learned_from_together(data: Path, tmp_path: Path) -> None:
     more, both = tmp_path / "more", ("--recipe", "small", "--data", data, "--data", tmp_path / "more")
     shutil.copytree(data, more, copy_function=shutil.copy)  # new times make it another dataset

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from tests.small import small_estimator
 
-from worldvalue import flow_matching as fm
 from worldvalue.backbones.video_vae import WanVAE
-from worldvalue.models.wvm import WVM, spread, unspread
+from worldvalue.models.heads import spread, unspread
+from worldvalue.models.wvm import WVM
 from worldvalue.recipes import wan22_5b
 from worldvalue.types import ValueModel
 
@@ -174,12 +174,11 @@ def test_several_euler_steps_follow_the_velocity_field_step_by_step() -> None:
     batch = model.example_batch(1)
     context = model.observe(batch["latents"][:, :, :1], model.text(batch["tokens"]))
     prefix, noise = torch.tensor([[0.3]]), torch.randn(1, 1, 4)
-    x = noise[:, 0, :, None]
+    x = noise.unsqueeze(-1)
     for now, after in ((1.0, 0.5), (0.5, 0.0)):
-        clean = spread(prefix).view(1, 1, 1)
-        v = model._value_velocity(clean, x, torch.tensor([now]), context.value_text, context.video)
-        x = fm.euler_step(x, v, torch.tensor([now]), torch.tensor([after]))
-    torch.testing.assert_close(model.predict(context, prefix, noise, steps=2)[0, 0], unspread(x[0, :, 0]).clamp(0, 1))
+        v = model._stream(context, prefix)(x, torch.tensor([[now]]))
+        x = x + (after - now) * v
+    torch.testing.assert_close(model.predict(context, prefix, noise, steps=2), unspread(x[..., 0]).clamp(0, 1))
 
 
 def test_it_is_what_training_asks_of_a_model() -> None:

@@ -51,10 +51,11 @@ class Expert(nn.Module):
 
     Args:
         config: shape of the stream.
-        dim: numbers in a token, in and out (1 for a value).
+        dim: numbers in a token (1 for a value).
+        outputs: numbers put out for a token; as many as in it when None.
     """
 
-    def __init__(self, config: ExpertConfig, dim: int) -> None:
+    def __init__(self, config: ExpertConfig, dim: int, outputs: int | None = None) -> None:
         super().__init__()
         self.config = config
         self.proj_in = nn.Linear(dim, config.width)
@@ -75,7 +76,7 @@ class Expert(nn.Module):
         )
         self.norm_out = FP32LayerNorm(config.width, elementwise_affine=False)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
-        self.proj_out = nn.Linear(config.width, dim)
+        self.proj_out = nn.Linear(config.width, outputs or dim)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
@@ -84,7 +85,7 @@ class Expert(nn.Module):
         return read_text(self.blocks, self.text_embedder(text))
 
     def forward(self, x: Tensor, sigma: Tensor, text: Sequence[KeysValues], context: Sequence[KeysValues]) -> Tensor:
-        """Velocity ``(B, N, dim)`` of the tokens.
+        """Outputs ``(B, N, outputs)`` of the tokens, such as their velocity.
 
         Args:
             x: ``(B, N, dim)`` noised tokens.

@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from worldvalue.backbones.experts import Expert, ExpertConfig
+from worldvalue.backbones.experts import ExpertConfig
 from worldvalue.backbones.text import TextEncoder
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, WanVAE, pictures_to_float
 from worldvalue.data.files import replacing
 from worldvalue.data.pictures import PictureSettings, picture
-from worldvalue.models.wvm import WVM, WVMConfig
+from worldvalue.models.wvm import WVM, WVMConfig, value_stream
 from worldvalue.types import Batch, DataError, Episode
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -178,7 +178,7 @@ def from_wan(folder: Path, config: EstimatorConfig) -> Estimator:
     with torch.device("meta"):
         estimator = Estimator(config)
     estimator.model.video, estimator.vae.autoencoder = video, autoencoder.requires_grad_(False)
-    estimator.model.value = Expert(model.value, dim=1)
+    estimator.model.value, estimator.model.head = value_stream(model)
     return estimator
 
 

@@ -31,7 +31,8 @@ from worldvalue.backbones.joint_attention import KeysValues, StreamBlock
 from worldvalue.backbones.text import TextEncoder
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import FOLD
-from worldvalue.types import Batch
+from worldvalue.models.heads import HEADS, FlowHead, Stream, ValueHead, spread
+from worldvalue.types import Batch, DataError
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class WVMConfig:
         chunk: h, frames whose values are predicted together; 4 per latent frame.
         weights: of the losses, by name (eq. 7: lambda is ``weights["video"]``).
         sigma_shift: flow shift of the training noise levels; 1 draws them uniformly.
+        head: how the value stream's outputs become values; a name in ``HEADS``.
         value_draws: noised copies of a window's values in one training step, 1 in the paper. The video is read once for
             all of them, so that more of them make the value's gradient less noisy at little cost.
     """
@@ -61,6 +63,7 @@ class WVMConfig:
     chunk: int = 4
     weights: Mapping[str, float] = field(default_factory=lambda: {"value": 1.0, "video": 1.0})
     sigma_shift: float = 1.0
+    head: str = "flow"
     value_draws: int = 1
 
 
@@ -79,10 +82,7 @@ class Context(NamedTuple):
 
 
 class WVM(nn.Module):
-    """World Value Model: video stream, value stream and (at tiny size) the text encoder.
-
-    Values in [0, 1] are spread to [-1, 1] inside, so that they and the noise are of one scale.
-    """
+    """World Value Model: video stream, value stream with its head, and (at tiny size) the text encoder."""
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
 
@@ -92,7 +92,7 @@ class WVM(nn.Module):
             raise ValueError(f"chunk must be a multiple of {FOLD} frames, the length of a latent frame.")
         self.config = config
         self.video = VideoDiT(**config.video)
-        self.value = Expert(config.value, dim=1)
+        self.value, self.head = value_stream(config)
         self.text: TextEncoder | None = None
         if config.text is not None:
             self.text = TextEncoder(config.text, config.text_length, config.text_pool)
@@ -123,15 +123,8 @@ class WVM(nn.Module):
         }
 
     def _value_loss(self, values: Tensor, context: Context) -> Tensor:
-        draws = self.config.value_draws
-        values = spread(values).unsqueeze(-1).repeat_interleave(draws, 0)
-        text, video = _repeat(context.value_text, draws), _repeat(context.video, draws)
-        prefix, chunk = values[:, :1], values[:, 1:]
-        noise = torch.randn_like(chunk)
-        sigma = fm.sample_sigma(len(chunk), self.config.sigma_shift, chunk.device)
-        noised = fm.interpolate(chunk, noise, sigma)
-        predicted = self._value_velocity(prefix, noised, sigma, text, video)
-        return F.mse_loss(predicted.float(), fm.velocity(chunk, noise))
+        copies = values[:, None].expand(-1, self.config.value_draws, -1)
+        return self.head.loss(self._stream(context, copies[..., 0]), copies[..., 1:])
 
     def _video_loss(self, future: Tensor, context: Context, first_frame: int) -> Tensor:
         noise = torch.randn_like(future)
@@ -140,18 +133,19 @@ class WVM(nn.Module):
         predicted = self.video(noised, sigma, context.video_text, first_frame, context.video).velocity
         return F.mse_loss(predicted.float(), fm.velocity(future, noise))
 
-    def _value_velocity(
-        self,
-        prefix: Tensor,
-        noised: Tensor,
-        sigma: Tensor,
-        text: Sequence[KeysValues],
-        video: Sequence[KeysValues],
-    ) -> Tensor:
-        """Velocity ``(B, h, 1)`` of the noised chunk; the clean prefix token is seen, its output dropped."""
-        tokens = torch.cat((prefix, noised), dim=1)
-        levels = torch.cat((torch.zeros_like(sigma)[:, None], sigma[:, None].expand(-1, noised.shape[1])), dim=1)
-        return self.value(tokens, levels, text, video)[:, 1:]
+    def _stream(self, context: Context, prefix: Tensor) -> Stream:
+        """The value stream as its head sees it; ``prefix`` ``(B, S)``: value before the chunk, in [0, 1]."""
+        copies = prefix.shape
+        text, video = _repeat(context.value_text, copies[1]), _repeat(context.video, copies[1])
+        clean = spread(prefix).reshape(-1, 1, 1)
+
+        def stream(tokens: Tensor, sigma: Tensor) -> Tensor:
+            tokens = torch.cat((clean, tokens.flatten(0, 1)), dim=1)
+            levels = sigma.flatten()[:, None].expand(-1, tokens.shape[1]).clone()
+            levels[:, 0] = 0.0  # the prefix is seen clean, its output dropped
+            return self.value(tokens, levels, text, video)[:, 1:].unflatten(0, copies)
+
+        return stream
 
     def observe(self, current: Tensor, text: Tensor) -> Context:
         """One pass of the video stream over current latents ``(B, C, K, h, w)``; ``text``: ``(B, L, text_dim)``."""
@@ -166,17 +160,9 @@ class WVM(nn.Module):
             context: of B windows, from ``observe``.
             prefix: ``(B, S)`` value at the frame before the chunk, in [0, 1].
             noise: ``(B, S, h)`` standard normal draws.
-            steps: Euler steps; one as in the paper (appendix A) gives the mean, several give its spread.
+            steps: Euler steps of a head that takes any.
         """
-        batch, draws, _ = noise.shape
-        text, video = _repeat(context.value_text, draws), _repeat(context.video, draws)
-        clean = spread(prefix).reshape(-1, 1, 1)
-        x = noise.flatten(0, 1).unsqueeze(-1)
-        levels = fm.sigma_schedule(steps, self.config.sigma_shift).to(x.device)
-        for now, after in pairwise(levels):
-            v = self._value_velocity(clean, x, now.expand(len(x)), text, video)
-            x = fm.euler_step(x, v.float(), now.expand(len(x)), after.expand(len(x)))
-        return unspread(x.squeeze(-1)).clamp(0.0, 1.0).unflatten(0, (batch, draws))
+        return self.head.predict(self._stream(context, prefix), noise, steps)
 
     def predict_future(self, current: Tensor, text: Tensor, noise: Tensor, steps: int = 10) -> Tensor:
         """The future latents ``(B, C, K, h, w)`` that the video stream expects, from noise of that shape."""
@@ -204,16 +190,18 @@ class WVM(nn.Module):
         return batch
 
 
+def value_stream(config: WVMConfig) -> tuple[Expert, ValueHead]:
+    """A new value stream, and the head that reads it.
+
+    Raises:
+        DataError: there is no such head.
+    """
+    if config.head not in HEADS:
+        raise DataError(f"There is no value head '{config.head}'; choose from: {', '.join(HEADS)}.")
+    head = FlowHead(config.sigma_shift) if config.head == "flow" else HEADS[config.head]()
+    return Expert(config.value, dim=1, outputs=head.outputs), head
+
+
 def _repeat(layers: Sequence[KeysValues], times: int) -> list[KeysValues]:
     """Every window ``times`` times in a row: ``(B * times, ...)``."""
     return [(keys.repeat_interleave(times, 0), values.repeat_interleave(times, 0)) for keys, values in layers]
-
-
-def spread(values: Tensor) -> Tensor:
-    """[0, 1] to [-1, 1]."""
-    return 2.0 * values - 1.0
-
-
-def unspread(values: Tensor) -> Tensor:
-    """[-1, 1] to [0, 1]."""
-    return (values + 1.0) / 2.0
