@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from tests.small import painted_episode, small_config, small_recipe
+from tests.small import painted_episode, small_config, small_estimator, small_recipe
 from worldvalue.cli import app
 from worldvalue.data import ManifestRow, encode_video, open_episodes, write_manifest
 from worldvalue.data.pictures import PictureSettings
@@ -64,6 +65,16 @@ def test_the_recipes_settings_can_be_changed_and_a_finished_run_resumed(data: Pa
     assert (out / "checkpoints" / "step_00000003").is_dir()
 
 
+def test_a_model_goes_on_from_a_checkpoint_with_its_autoencoder(data: Path, tmp_path: Path) -> None:
+    small_estimator(seed=3).save(tmp_path / "old")
+    start = ("train", "wvm", "--recipe", "small", "--data", data, "--init", tmp_path / "old")
+    _invoke(*start, "--out", tmp_path / "new", "--set", "training.peak_rate=0.0")
+    old, new = (load_model(tmp_path / name).state_dict() for name in ("old", "new/model"))
+    assert all(torch.equal(old[name], new[name]) for name in old)
+    with pytest.raises(DataError, match="another shape than the recipe"):
+        _invoke(*start, "--out", tmp_path / "other", "--set", "estimator.model.head=hl_gaussian")
+
+
 @pytest.mark.parametrize("head", ["hl_gaussian", "scalar"])
 def test_other_heads_are_a_setting_and_train_save_and_score(data: Path, tmp_path: Path, head: str) -> None:
     common = ("--recipe", "small", "--data", data)
@@ -111,6 +122,7 @@ def test_targets_follow_the_labels(data: Path) -> None:
         (("--recipe", "small"), "train vae"),
         (("--recipe", "small", "--vae", "nowhere"), "no trained autoencoder"),
         (("--recipe", "wan22_5b"), "--pretrained"),
+        (("--recipe", "small", "--vae", "nowhere", "--init", "tiny"), "Give one of"),
     ],
 )
 def test_what_cannot_be_trained_gets_a_sentence(data: Path, tmp_path: Path, words: tuple, sentence: str) -> None:

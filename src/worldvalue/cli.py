@@ -224,6 +224,7 @@ def train_wvm(
     recipe: _RecipeName = "tiny",
     vae: Annotated[Path | None, typer.Option(help="Folder of a trained autoencoder ('train vae').")] = None,
     pretrained: Annotated[Path | None, typer.Option(help="Folder of a Wan model in diffusers layout.")] = None,
+    init: Annotated[str | None, typer.Option(help="Shipped model or checkpoint folder to go on from.")] = None,
     settings: _Override = None,
     resume: _Resume = False,
 ) -> None:
@@ -232,7 +233,7 @@ def train_wvm(
     from worldvalue.runs import train_value_model
 
     chosen, sources = _recipe(recipe, settings), [open_episodes(folder) for folder in data]
-    typer.echo(f"model: {train_value_model(chosen, sources, out, vae, pretrained, resume)}")
+    typer.echo(f"model: {train_value_model(chosen, sources, out, vae, pretrained, init, resume)}")
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from torch.utils.data import default_collate
 from worldvalue.backbones.video_vae import FrameVAE, pictures_to_float
 from worldvalue.data.files import replacing
 from worldvalue.data.windows import TrainingEpisode, WindowDataset
-from worldvalue.models import Estimator, EstimatorConfig, from_wan
+from worldvalue.models import Estimator, EstimatorConfig, from_wan, load_model
 from worldvalue.recipes import Recipe
 from worldvalue.training.episodes import FrameDataset, sample_frames, training_episodes
 from worldvalue.training.loop import train
@@ -60,6 +60,7 @@ def train_value_model(
     out: Path,
     vae: Path | None = None,
     pretrained: Path | None = None,
+    init: str | None = None,
     resume: bool = False,
 ) -> Path:
     """Train a value model on all successful episodes; the checkpoint folder ``out/model``.
@@ -70,15 +71,19 @@ def train_value_model(
         out: folder of the run.
         vae: folder of a trained frame autoencoder, as ``train_autoencoder`` leaves it.
         pretrained: folder of a Wan model in diffusers layout, for recipes that stand on one.
+        init: a shipped model or checkpoint folder to go on from, autoencoder included.
         resume: go on from the newest checkpoint.
 
     Raises:
-        DataError: neither ``vae`` nor ``pretrained`` fits the recipe; or see ``training.loop.train``.
+        DataError: none of ``vae``, ``pretrained`` and ``init`` fits the recipe; or see ``training.loop.train``.
     """
-    if vae and pretrained:
-        raise DataError("Give either --vae or --pretrained: a pretrained Wan model brings its own autoencoder.")
+    if sum(start is not None for start in (vae, pretrained, init)) > 1:
+        raise DataError("Give one of --vae, --pretrained and --init: the last two bring an autoencoder of their own.")
     torch.manual_seed(recipe.training.seed)
-    estimator = from_wan(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
+    if init is not None:
+        estimator = _from_checkpoint(init, recipe.estimator)
+    else:
+        estimator = from_wan(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
     config, settings = estimator.config, recipe.training
     processes = _processes()
     with processes.main_process_first():
@@ -105,6 +110,15 @@ def _compile(model: ValueModel) -> None:
 def _processes() -> PartialState:
     """The processes of this run: several when it was started with ``accelerate launch``."""
     return PartialState(cpu=not torch.cuda.is_available())
+
+
+def _from_checkpoint(init: str, config: EstimatorConfig) -> Estimator:
+    estimator = Estimator(config)
+    try:
+        estimator.load_state_dict(load_model(init).state_dict())
+    except RuntimeError as error:
+        raise DataError(f"{init} is of another shape than the recipe; give the recipe it was trained with.") from error
+    return estimator
 
 
 def _on_trained(vae: Path | None, config: EstimatorConfig) -> Estimator:
