@@ -4,8 +4,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-VALIDATION := runs/shipped/val
-DATA ?= $(VALIDATION)
+SPLIT ?= test-small
+SUITE ?= runs/$(SPLIT)
 
 .PHONY: help install system demo bench shipped test lint format clean
 
@@ -27,11 +27,11 @@ demo: $(INSTALLED) ## collect a few simulated episodes, score them, say where th
 	$(BIN)/worldvalue score demo/episodes --out demo/report
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
-$(VALIDATION): | $(INSTALLED)
-	$(BIN)/worldvalue collect robosuite $@ --split validation
+runs/%: | $(INSTALLED)
+	$(BIN)/worldvalue collect robosuite $@ --split $*
 
-bench: $(INSTALLED) | $(DATA) ## the shipped model's benchmark table; on other labelled episodes: make bench DATA=DIR
-	$(BIN)/worldvalue bench run --suite $(DATA) --out runs/bench
+bench: $(INSTALLED) | $(SUITE) ## the shipped model's table on a small part of the benchmark
+	$(BIN)/worldvalue bench run --suite $(SUITE) --out runs/bench
 
 shipped: $(INSTALLED) ## make the shipped model again from nothing: hours
 	scripts/make_shipped.sh runs/shipped
