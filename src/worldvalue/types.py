@@ -25,6 +25,23 @@ class DataError(ValueError):
     """Bad input. The message is one sentence: which file, what is wrong, what to do about it."""
 
 
+EventKind = Literal["milestone", "error"]
+EVENT_KINDS: tuple[EventKind, ...] = ("milestone", "error")
+
+
+@dataclass(frozen=True)
+class Event:
+    """A key frame of an episode (ViVa section 4.2).
+
+    Attributes:
+        frame: its index, from 0.
+        kind: a milestone should lift the value, an execution error should lower it.
+    """
+
+    frame: int
+    kind: EventKind
+
+
 @dataclass(frozen=True)
 class Labels:
     """What is known about how an episode went (Suboptimal-Value-Bench, WVM appendix B).
@@ -39,6 +56,7 @@ class Labels:
         kinds: what exactly happened in the segment, such as ``("miss_beside",)``.
         counterfactual: an instruction that the same scene allows but this episode does not carry out, such as one
             that names another object; None when unknown.
+        events: key frames, in the order of time.
     """
 
     length: int
@@ -49,6 +67,7 @@ class Labels:
     task: str | None = None
     kinds: tuple[str, ...] = ()
     counterfactual: str | None = None
+    events: tuple[Event, ...] = ()
 
 
 class FrameReader(Protocol):

@@ -83,7 +83,7 @@ def test_events_are_detected_above_zero_and_none_is_dropped(scores: list[float])
 
 
 def test_a_kind_without_events_has_no_figures() -> None:
-    figures = event_figures([[0.1, 0.2, 0.4]], [[Event(1, "milestone")]], 1)
+    figures = event_figures([[0.1, 0.2, 0.4]], [[Event(1, "milestone")]], [1])
     assert figures["milestone"].sensitivity == pytest.approx(3.0, abs=1e-4)
     assert (figures["milestone"].detection_rate, figures["milestone"].events) == (1.0, 1)
     assert math.isnan(figures["error"].sensitivity)
@@ -94,7 +94,7 @@ def test_a_kind_without_events_has_no_figures() -> None:
 def test_every_event_weighs_the_same_whichever_episode_it_is_of() -> None:
     rising, falling = [0.1, 0.2, 0.2, 0.2, 0.4], [0.4, 0.3, 0.2, 0.2]
     tables = [[Event(1, "milestone"), Event(3, "milestone"), Event(2, "error")], [Event(1, "milestone")]]
-    figures = event_figures([rising, falling], tables, 1)
+    figures = event_figures([rising, falling], tables, [1, 1])
     assert figures["milestone"].sensitivity == pytest.approx((1 + 1 - 0.5) / 3, abs=1e-4)
     assert figures["milestone"].detection_rate == pytest.approx(2 / 3)
     assert figures["error"] == EventSummary(0.0, 0.0, 1, 0)  # no change at all is no detection
@@ -103,7 +103,7 @@ def test_every_event_weighs_the_same_whichever_episode_it_is_of() -> None:
 @given(curves)
 def test_a_constant_value_detects_nothing(values: list[int]) -> None:
     table = [Event(frame, kind) for frame in range(len(values)) for kind in DIRECTIONS]
-    figures = event_figures([np.full(len(values), 0.5)], [table], 3)
+    figures = event_figures([np.full(len(values), 0.5)], [table], [3])
     assert {summary.detection_rate for summary in figures.values()} == {0.0}
     assert {summary.ill_defined for summary in figures.values()} == {2}
 

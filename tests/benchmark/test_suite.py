@@ -19,14 +19,17 @@ from worldvalue.benchmark.predictions import Contender
 from worldvalue.benchmark.suite import CONTROL_VIDEOS, Suite, run_suite
 from worldvalue.data import MANIFEST_NAME, ManifestRow, encode_video, open_episodes, write_manifest
 from worldvalue.data.value_targets import from_labels, progress
-from worldvalue.types import DataError, Episode, EpisodeSource, Labels, ValueCurve
+from worldvalue.types import DataError, Episode, EpisodeSource, Event, Labels, ValueCurve
 
 FPS = 10.0
+ERROR_AND_MILESTONE = (Event(60, "error"), Event(90, "milestone"))
 LABELS = {
     "fast": Labels(60, "expert", success=True, task="lift"),
     "slow": Labels(90, "expert", success=True, task="can"),
-    "pause": Labels(100, "hesitation", 30, 60, success=True, task="lift"),
-    "miss": Labels(100, "retry", 50, 75, success=True, task="lift"),
+    "pause": Labels(100, "hesitation", 30, 60, success=True, task="lift", events=(Event(80, "milestone"),)),
+    "miss": Labels(
+        100, "retry", 50, 75, success=True, task="lift", events=(Event(60, "error"), Event(90, "milestone"))
+    ),
     "slip": Labels(100, "retry", 40, 70, success=True, task="can"),
     "drop": Labels(60, "failure", success=False, task="lift"),
 }
@@ -107,6 +110,8 @@ def test_a_model_that_sees_the_true_value_scores_best(source: EpisodeSource) -> 
     assert result["success_auroc"] == 1
     backwards = result["controls"]["reversed"]
     assert (backwards["voc"], backwards["videos"], backwards["ill_defined"]) == (-1, 2, 0)
+    assert [result["events"][kind]["detection_rate"] for kind in ("milestone", "error")] == [1, 1]
+    assert [result["events"][kind]["events"] for kind in ("milestone", "error")] == [2, 1]
     assert result["left_out"] == []
     assert metrics["retry_voc"]["tasks"]["can"] == {"mean": 1, "trajectories": 1, "ill_defined": 0}
     assert set(metrics["hesitation_rmse"]["tasks"]) == {"lift"}
@@ -116,6 +121,7 @@ def test_a_model_that_only_counts_frames_is_found_out(source: EpisodeSource) -> 
     result = measure(source, count)
     assert result["metrics"]["expert_voc"]["mean"] == 1
     assert result["metrics"]["retry_voc"]["mean"] == -1
+    assert result["events"]["error"]["detection_rate"] == 0
     assert result["controls"]["still"]["voc"] == 1
     assert result["controls"]["still"]["rise"] == pytest.approx(1, abs=0.1)
     assert result["controls"]["reversed"]["voc"] == 1

@@ -20,6 +20,10 @@ def _figures(mean: float | None, left_out: list[dict[str, str]]) -> dict:
     return {
         "metrics": {metric.name: {**figure, "tasks": {"lift": figure}} for metric in METRICS},
         "success_auroc": 0.75,
+        "events": {
+            "milestone": {"sensitivity": 0.5, "detection_rate": 0.9, "events": 12, "ill_defined": 0},
+            "error": {"sensitivity": None, "detection_rate": None, "events": 0, "ill_defined": 0},
+        },
         "controls": {
             "still": {"videos": 20, "ill_defined": 0, "voc": 0.01, "absolute_voc": 0.3, "rise": 0.02},
             "reversed": {"videos": 0},
@@ -53,6 +57,8 @@ def test_markdown_has_the_controls_and_says_what_was_left_out() -> None:
     text = to_markdown(RESULTS)
     assert "| VOC of videos of one repeated picture, 0 is best | 0.01 (20) | 0.01 (20) |" in text
     assert "| VOC of experts' videos played backwards, -1 is best | - | - |" in text
+    assert "| milestone detection rate MDR ↑ | 0.90 (12) | 0.90 (12) |" in text
+    assert "| error sensitivity ES ↑ | - | - |" in text
     assert "- Left out, <other> on hands: a|b: It is damaged." in text
 
 

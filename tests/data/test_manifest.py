@@ -6,7 +6,7 @@ import pytest
 
 from worldvalue.data import ManifestRow, read_manifest, write_manifest
 from worldvalue.data.manifest import labels_for
-from worldvalue.types import DataError, Labels
+from worldvalue.types import DataError, Event, Labels
 
 LINE = {
     "video": "a.mp4",
@@ -21,6 +21,12 @@ ROWS = [
     ManifestRow("lift the cube", 10.0, Labels(50, "retry", 10, 20, True, "lift", ("miss_beside",)), "a.mp4", None, 7),
     ManifestRow("öffne die Tür", 29.97, Labels(30, success=False), episode_index=0),
     ManifestRow("stack", 2.0, Labels(0), video="b/c.mp4"),
+    ManifestRow(
+        "take the can",
+        10.0,
+        Labels(50, counterfactual="take the milk", events=(Event(3, "error"), Event(9, "milestone"))),
+        "d.mp4",
+    ),
 ]
 
 
@@ -42,6 +48,8 @@ def test_the_keys_are_those_of_the_contract_and_unknown_things_are_left_out(tmp_
         "success": False,
     }
     assert lines[2] == {"video": "b/c.mp4", "instruction": "stack", "fps": 2.0}
+    assert lines[3]["counterfactual"] == "take the milk"
+    assert lines[3]["events"] == [[3, "error"], [9, "milestone"]]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +63,9 @@ def test_the_keys_are_those_of_the_contract_and_unknown_things_are_left_out(tmp_
         ({"T": -4}, "no number of frames"),
         ({"T": 50.5}, "T = 50.5 has the wrong type"),
         ({"m": True}, "m = true has the wrong type"),
+        ({"events": [[3, "joy"]]}, r'\[3, "joy"\] is no event; write \[frame, kind\]'),
+        ({"events": [["3", "error"]]}, "is no event"),
+        ({"counterfactual": 3}, "counterfactual = 3 has the wrong type"),
     ],
 )
 def test_a_bad_line_is_named_with_its_number(tmp_path, change, message):
@@ -97,6 +108,12 @@ def test_a_wrong_segment_is_told_when_its_episode_is_opened_and_spoils_no_other(
     with pytest.raises(DataError, match=rf"labels\.jsonl: the labels of a\.mp4 are wrong: .*{message}"):
         labels_for(wrong, 50, path)
     assert labels_for(right, 50, path) == Labels(50, "retry", 10, 20)
+
+
+def test_an_event_outside_the_recording_is_told(tmp_path):
+    row = ManifestRow("lift", 10.0, Labels(0, events=(Event(30, "error"),)), "a.mp4")
+    with pytest.raises(DataError, match=r"a\.mp4 are wrong: the error at frame 30 lies outside the frames 0 to 29"):
+        labels_for(row, 30, tmp_path / "labels.jsonl")
 
 
 def test_labels_take_the_length_of_the_recording_and_must_fit_it(tmp_path):

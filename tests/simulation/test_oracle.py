@@ -55,6 +55,20 @@ def test_a_retry_moves_back_from_the_object_and_then_succeeds(lift: Environment)
     assert rollout.success[-1]
 
 
+def test_a_retrys_events_are_the_error_where_it_turns_back_and_the_lift_that_succeeds(lift: Environment) -> None:
+    _, rollout = episode(lift, "retry", 3)
+    error, milestone = rollout.events
+    assert rollout.segment is not None
+    assert (error.kind, error.frame) == ("error", rollout.segment[0])
+    assert milestone.kind == "milestone"
+    assert rollout.success[milestone.frame]
+    assert not rollout.success[: error.frame].any()
+
+
+def test_a_failure_has_no_events(lift: Environment) -> None:
+    assert episode(lift, "failure", 4)[1].events == ()
+
+
 def test_a_hesitating_hand_stays_where_it_is(lift: Environment) -> None:
     plan, rollout = episode(lift, "hesitation", 1)
     assert defect(plan, rollout) is None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worldvalue.benchmark.events import event_figures
 from worldvalue.benchmark.metrics import (
     Summary,
     auroc,
@@ -33,6 +34,8 @@ MEASURED: tuple[Mode, ...] = ("expert", "hesitation", "retry")
 """The modes with a ground truth."""
 HEADLINE: Mapping[Mode, str] = {"expert": "expert_voc", "hesitation": "hesitation_rmse", "retry": "retry_voc"}
 """The figure by which the paper judges each mode (its tables 1 to 3)."""
+EVENT_SECONDS = 1.0
+"""Time before and after an event over which its response is measured; ViVa does not say how long its window is."""
 LEAST_STABLE = 10.0
 """Where an episode's stability ends, which has no bound: one without net progress must not outweigh all others."""
 
@@ -130,15 +133,16 @@ def evaluate(source: EpisodeSource, curves: Iterable[ValueCurve | DataError]) ->
 
     Returns:
         ``metrics``: name -> ``mean`` over tasks, ``trajectories``, ``ill_defined``, and the same per task
-        under ``tasks``; ``success_auroc``: how well the final value tells success from failure; ``episodes``: each
-        measured episode with its own figures; ``left_out``: the episodes that no metric counts, each with the
-        reason. None stands for a missing figure.
+        under ``tasks``; ``success_auroc``: how well the final value tells success from failure; ``events``: ViVa's
+        figures of annotated milestones and errors; ``episodes``: each measured episode with its own figures;
+        ``left_out``: the episodes that no metric counts, each with the reason. None stands for a missing figure.
 
     Raises:
         DataError: no episode of the dataset could be measured.
     """
     left_out: list[dict[str, str]] = []
-    episodes = [_episode_figures(one) for one in measured(source, curves, left_out)]
+    scored = list(measured(source, curves, left_out))
+    episodes = [_episode_figures(one) for one in scored]
     if len(left_out) == len(source):
         why = f" ({left_out[0]['reason']})" if left_out else ""
         raise DataError(f"{source.path} has no episode to measure{why}; give labels.jsonl with modes, m and n.")
@@ -146,6 +150,7 @@ def evaluate(source: EpisodeSource, curves: Iterable[ValueCurve | DataError]) ->
     return {
         "metrics": {metric.name: _over_tasks(metric, episodes) for metric in METRICS},
         "success_auroc": _number(auroc(*zip(*outcomes, strict=True))) if outcomes else None,
+        "events": _event_figures(scored),
         "episodes": episodes,
         "left_out": left_out,
     }
@@ -193,6 +198,23 @@ def _episode_figures(one: Measured) -> dict[str, Any]:
         "success": labels.success,
         "final_value": float(one.curve.mean[-1]),
         "figures": own,
+    }
+
+
+def _event_figures(scored: Sequence[Measured]) -> dict[str, Any]:
+    found = event_figures(
+        [one.curve.mean for one in scored],
+        [one.labels.events for one in scored],
+        [max(1, round(EVENT_SECONDS * one.episode.fps)) for one in scored],
+    )
+    return {
+        kind: {
+            "sensitivity": _number(summary.sensitivity),
+            "detection_rate": _number(summary.detection_rate),
+            "events": summary.events,
+            "ill_defined": summary.ill_defined,
+        }
+        for kind, summary in found.items()
     }
 
 

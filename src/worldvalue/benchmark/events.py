@@ -8,29 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-EventKind = Literal["milestone", "error"]
+from worldvalue.types import Event, EventKind
+
 DIRECTIONS: Mapping[EventKind, int] = {"milestone": 1, "error": -1}
 """Which way the value should move at an event of each kind: ``d_k``."""
 EPSILON = 1e-6
 """Keeps equation 3 from dividing by zero; the paper calls it small and gives no number."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """A key frame of an episode.
-
-    Attributes:
-        frame: its index in the value curve, from 0.
-        kind: what happened there.
-    """
-
-    frame: int
-    kind: EventKind
 
 
 @dataclass(frozen=True)
@@ -101,20 +88,20 @@ def summarize_events(scores: ArrayLike) -> EventSummary:
 
 
 def event_figures(
-    curves: Sequence[ArrayLike], events: Sequence[Sequence[Event]], window: int
+    curves: Sequence[ArrayLike], events: Sequence[Sequence[Event]], windows: Sequence[int]
 ) -> dict[EventKind, EventSummary]:
     """The figures of each kind over the events of all episodes together, as the paper counts them.
 
     Args:
         curves: of each episode its values ``(T,)``.
         events: of each episode its table of events; empty where it has none.
-        window: ``w`` of ``event_response_score``.
+        windows: of each episode ``w`` of ``event_response_score``, in frames.
 
     Raises:
-        ValueError: as ``event_response_score``; or there are not as many tables as curves.
+        ValueError: as ``event_response_score``; or there are not as many tables or windows as curves.
     """
     scores: dict[EventKind, list[float]] = {kind: [] for kind in DIRECTIONS}
-    for values, table in zip(curves, events, strict=True):
+    for values, table, window in zip(curves, events, windows, strict=True):
         for event in table:
             scores[event.kind].append(event_response_score(values, event, window))
     return {kind: summarize_events(scores[kind]) for kind in DIRECTIONS}

@@ -21,6 +21,13 @@ Results = Mapping[str, Mapping[str, Mapping[str, Any]]]
 _TEMPLATE = Path(__file__).with_name("bench.html")
 _HEADLINES = [metric for metric in METRICS if metric.name in HEADLINE.values()]
 _OTHERS = [metric for metric in METRICS if metric.name not in HEADLINE.values()]
+_EVENTS = {
+    "milestone sensitivity MS ↑": ("milestone", "sensitivity"),
+    "milestone detection rate MDR ↑": ("milestone", "detection_rate"),
+    "error sensitivity ES ↑": ("error", "sensitivity"),
+    "error detection rate ErrDR ↑": ("error", "detection_rate"),
+}
+"""ViVa's figures of annotated events, by title: kind of event and figure."""
 _EXPLANATION = (
     "Mean over tasks of the mean over trajectories, then over datasets; trajectories in brackets. A trajectory without "
     "a correlation (constant, too few frames) counts as 0, one without a time bias as 1, and is counted under "
@@ -113,7 +120,10 @@ def _other_rows(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         told = [f"{_cell(f)}, {f['ill_defined']} ill-defined" if bad else _cell(f) for f in figures]
         rows.append([metric.title, *told])
     aurocs = [result["success_auroc"] for result in results]
-    return [*rows, ["AUROC of the final value, success against failure ↑", *map(_plain, aurocs)]]
+    rows.append(["AUROC of the final value, success against failure ↑", *map(_plain, aurocs)])
+    for title, (kind, figure) in _EVENTS.items():
+        rows.append([title, *(_of_events(result["events"][kind], figure) for result in results)])
+    return rows
 
 
 def _control_rows(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -129,6 +139,10 @@ def _control_rows(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         [title, *(_of_videos(result["controls"][part], figure) for result in results)]
         for title, (part, figure) in lines.items()
     ]
+
+
+def _of_events(events: Mapping[str, Any], figure: str) -> str:
+    return f"{events[figure]:.2f} ({events['events']})" if events["events"] else "-"
 
 
 def _of_videos(control: Mapping[str, Any], figure: str) -> str:

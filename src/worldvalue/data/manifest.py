@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from worldvalue.data.files import replacing
-from worldvalue.types import MODES, DataError, Labels
+from worldvalue.types import EVENT_KINDS, MODES, DataError, Event, Labels
 
 MANIFEST_NAME = "labels.jsonl"
 
@@ -81,6 +81,7 @@ def labels_for(row: ManifestRow, length: int, manifest: Path) -> Labels:
         raise DataError(f"{what} are for T = {labels.length} frames but it has {length}; label this recording afresh.")
     try:
         check_segment(labels, length)
+        check_events(labels, length)
     except ValueError as error:
         raise DataError(f"{what} are wrong: {error}") from error
     return replace(labels, length=length)
@@ -99,6 +100,13 @@ def check_segment(labels: Labels, length: int) -> None:
         raise ValueError(f"the segment m = {m}, n = {n} lies outside the episode's frames 0 to {length - 1}.")
 
 
+def check_events(labels: Labels, length: int) -> None:
+    """Raise ValueError unless every event lies in an episode of ``length`` frames."""
+    for event in labels.events:
+        if not 0 <= event.frame < length:
+            raise ValueError(f"the {event.kind} at frame {event.frame} lies outside the frames 0 to {length - 1}.")
+
+
 def _to_json(row: ManifestRow) -> dict[str, Any]:
     labels = row.labels
     line = {
@@ -114,6 +122,7 @@ def _to_json(row: ManifestRow) -> dict[str, Any]:
         "success": labels.success,
         "kinds": list(labels.kinds) or None,
         "counterfactual": labels.counterfactual,
+        "events": [[event.frame, event.kind] for event in labels.events] or None,
         "seed": row.seed,
     }
     return {key: value for key, value in line.items() if value is not None}
@@ -138,6 +147,7 @@ def _from_json(line: Any) -> ManifestRow:
         task=_get(line, "task", str),
         kinds=tuple(str(kind) for kind in kinds),
         counterfactual=_get(line, "counterfactual", str),
+        events=tuple(_event(entry) for entry in _get(line, "events", list) or []),
     )
     if labels.mode is not None and labels.mode not in MODES:
         raise ValueError(f"the mode '{labels.mode}' is not one of: {', '.join(MODES)}.")
@@ -151,6 +161,13 @@ def _from_json(line: Any) -> ManifestRow:
         episode_index=_get(line, "episode_index", int),
         seed=_get(line, "seed", int),
     )
+
+
+def _event(entry: Any) -> Event:
+    match entry:
+        case [int(frame), str(kind)] if kind in EVENT_KINDS:
+            return Event(frame, kind)
+    raise ValueError(f"{json.dumps(entry)} is no event; write [frame, kind] with a kind of: {', '.join(EVENT_KINDS)}.")
 
 
 def _get(line: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:

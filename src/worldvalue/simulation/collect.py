@@ -35,9 +35,9 @@ from rich.progress import (
 
 from worldvalue.data import EpisodeRecord, ManifestRow, encode_video, write_lerobot, write_manifest
 from worldvalue.data.files import replacing
-from worldvalue.simulation.plan import draw_plan
+from worldvalue.simulation.plan import Plan, draw_plan
 from worldvalue.simulation.tasks import TASKS
-from worldvalue.types import MODES, DataError, Labels, Mode
+from worldvalue.types import MODES, DataError, Event, Labels, Mode
 
 if TYPE_CHECKING:
     from worldvalue.simulation.environment import Camera, Environment
@@ -242,7 +242,7 @@ def collect_episode(spec: EpisodeSpec, episodes: Path, size: int) -> None:
         dropped.append(" ".join((*plan.kinds, reason)))
     else:
         raise RuntimeError(f"the oracle failed {MAX_ATTEMPTS} times at {spec}: {sorted(set(dropped))}")
-    row = _describe(spec, rollout, plan.kinds, rng, dropped)
+    row = _describe(spec, plan, rollout, rng, dropped)
     pictures = [camera.render(joints, CAMERAS) for joints in rollout.joints]
     with replacing(episodes / spec.name) as folder:
         folder.mkdir(exist_ok=True)
@@ -253,15 +253,24 @@ def collect_episode(spec: EpisodeSpec, episodes: Path, size: int) -> None:
 
 
 def _describe(
-    spec: EpisodeSpec, rollout: Rollout, kinds: tuple[str, ...], rng: np.random.Generator, dropped: list[str]
+    spec: EpisodeSpec, plan: Plan, rollout: Rollout, rng: np.random.Generator, dropped: list[str]
 ) -> dict[str, Any]:
     task = TASKS[spec.task]
     instruction, counterfactual = str(rng.choice(task.instructions)), None
     if task.others:
         counterfactual = str(rng.choice(TASKS[str(rng.choice(task.others))].instructions))
     m, n = rollout.segment if rollout.segment else (None, None)
-    success = bool(rollout.success[-1])
-    labels = Labels(len(rollout.actions), spec.mode, m, n, success, spec.task, kinds, counterfactual)
+    labels = Labels(
+        length=len(rollout.actions),
+        mode=spec.mode,
+        m=m,
+        n=n,
+        success=bool(rollout.success[-1]),
+        task=spec.task,
+        kinds=plan.kinds,
+        counterfactual=counterfactual,
+        events=rollout.events,
+    )
     return {"instruction": instruction, "labels": asdict(labels), "seed": spec.seed, "dropped": dropped}
 
 
@@ -278,7 +287,7 @@ def _finish(out: Path, partial: Path, settings: Mapping[str, Any], folders: Sequ
         ManifestRow(
             instruction=row["instruction"],
             fps=FPS,
-            labels=Labels(**(row["labels"] | {"kinds": tuple(row["labels"]["kinds"])})),
+            labels=_labels(row["labels"]),
             episode_index=index,
             seed=row["seed"],
         )
@@ -288,6 +297,11 @@ def _finish(out: Path, partial: Path, settings: Mapping[str, Any], folders: Sequ
     (dataset / SUMMARY).write_text(json.dumps({**settings, "statistics": statistics(rows)}, indent=2))
     dataset.rename(out)
     shutil.rmtree(partial)
+
+
+def _labels(told: Mapping[str, Any]) -> Labels:
+    events = tuple(Event(**event) for event in told["events"])
+    return Labels(**{**told, "kinds": tuple(told["kinds"]), "events": events})
 
 
 def _records(folders: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> Iterator[EpisodeRecord]:

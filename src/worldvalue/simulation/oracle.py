@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from worldvalue.simulation.environment import CONTROL_HZ, STEP_ANGLE, STEP_LENGTH, Environment, Pose
 from worldvalue.simulation.plan import Grip, Move, Phase, Plan, Retrace, Target, Wait
+from worldvalue.types import Event
 
 LOOKAHEAD = 2
 """Control steps by which the commanded pose leads. A critically damped controller (gain 150) trails a moving
@@ -34,6 +35,7 @@ class Rollout:
         phases: ``(T,)`` number of the plan's phase that chose the action.
         success: ``(T,)`` whether the task was done.
         segment: first and last frame of the suboptimal segment, inclusive, or None.
+        events: milestones and errors.
     """
 
     joints: NDArray[np.float64]
@@ -42,6 +44,7 @@ class Rollout:
     phases: NDArray[np.int64]
     success: NDArray[np.bool_]
     segment: tuple[int, int] | None
+    events: tuple[Event, ...]
 
 
 def run_plan(environment: Environment, plan: Plan, seed: int) -> Rollout:
@@ -64,6 +67,7 @@ def run_plan(environment: Environment, plan: Plan, seed: int) -> Rollout:
         np.array(phases),
         np.array(success),
         find_segment(plan, np.array(phases)),
+        find_events(plan, np.array(phases)),
     )
 
 
@@ -75,6 +79,29 @@ def find_segment(plan: Plan, phases: NDArray[np.int64]) -> tuple[int, int] | Non
     marked = [number for number, phase in enumerate(plan.phases) if getattr(phase, "suboptimal", False)]
     frames = np.flatnonzero(np.isin(phases, marked))
     return (int(frames[0]), int(frames[-1]) + 1) if len(frames) else None
+
+
+def find_events(plan: Plan, phases: NDArray[np.int64]) -> tuple[Event, ...]:
+    """Milestones and errors of an attempt that goes as planned, in the order of time.
+
+    A milestone is the end of a whole lift, or of letting the object go where it belongs. An error is the frame at which
+    the robot gives up a spoilt attempt and begins to go back. What a failure lets go it lets go in the wrong place, and
+    its plan does not mark where it fails: it has no events.
+    """
+    if plan.mode == "failure":
+        return ()
+    found, failed = [], False
+    for number, phase in enumerate(plan.phases):
+        frames = np.flatnonzero(phases == number)
+        if not len(frames):
+            continue
+        if getattr(phase, "suboptimal", False):
+            if plan.mode == "retry" and not failed:
+                found.append(Event(int(frames[0]), "error"))
+                failed = True
+        elif (isinstance(phase, Move) and phase.name == "lift" and phase.part == 1.0) or phase.name == "release":
+            found.append(Event(int(frames[-1]), "milestone"))
+    return tuple(found)
 
 
 def defect(plan: Plan, rollout: Rollout) -> str | None:
