@@ -4,8 +4,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-SPLIT ?= test-small
-SUITE ?= runs/$(SPLIT)
+SPLITS ?= test-small test-counterfactual-small
+SUITES ?= $(SPLITS:%=runs/%)
 
 .PHONY: help install system demo bench shipped test lint format clean
 
@@ -30,8 +30,8 @@ demo: $(INSTALLED) ## collect a few simulated episodes, score them, say where th
 runs/%: | $(INSTALLED)
 	$(BIN)/worldvalue collect robosuite $@ --split $*
 
-bench: $(INSTALLED) | $(SUITE) ## the shipped model's table on a small part of the benchmark
-	$(BIN)/worldvalue bench run --suite $(SUITE) --out runs/bench
+bench: $(INSTALLED) | $(SUITES) ## the shipped model's table on a small part of the benchmark
+	$(BIN)/worldvalue bench run $(SUITES:%=--suite %) --out runs/bench
 
 shipped: $(INSTALLED) ## make the shipped model again from nothing: hours
 	scripts/make_shipped.sh runs/shipped

@@ -57,7 +57,7 @@ def write_videos(folder: Path, labels: dict[str, Labels], words: str = "do it") 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> EpisodeSource:
-    return write_videos(tmp_path_factory.mktemp("videos"), LABELS)
+    return write_videos(tmp_path_factory.mktemp("videos"), LABELS, "do TASK")
 
 
 ValueOf = Callable[[Episode, NDArray[np.int64]], NDArray[np.floating]]
@@ -259,7 +259,7 @@ def test_a_dataset_without_labels_is_refused(tmp_path: Path) -> None:
         measure(open_episodes(tmp_path, "do it"), see)
 
 
-def test_the_wrong_instruction_is_another_tasks_in_turn(tmp_path: Path) -> None:
+def test_the_wrong_instruction_is_another_tasks_and_each_comes(tmp_path: Path) -> None:
     labels = {f"{task}{i}": Labels(30, "expert", task=task) for i in range(2) for task in ("can", "lift", "stack")}
     source = write_videos(tmp_path, labels, "do TASK")
     wrong = [(source[k].instruction, e.instruction) for k, e in enumerate(misinstructed_experts(source, 20))]

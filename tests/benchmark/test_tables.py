@@ -42,7 +42,11 @@ RESULTS = {
 
 def test_every_embodiment_weighs_the_same_in_the_headline() -> None:
     headline = tables(RESULTS)[0]
-    assert headline.rows[-2] == ["**tiny**", *["**0.70** (8)"] * 3]
+    assert headline.rows[-6:-3] == [
+        ["tiny, robots", *["0.90 (4)"] * 3],
+        ["tiny, hands", *["0.50 (4)"] * 3],
+        ["**tiny**", *["**0.70** (8)"] * 3],
+    ]
     assert headline.rows[-1] == ["**<other>**", *["**0.30** (4)"] * 3]  # no figure is not a figure of 0
 
 

@@ -15,6 +15,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from worldvalue.data.augment import wrong_instructions
 from worldvalue.types import DataError, Episode, EpisodeSource, FrameReader, Labels
 
 GOLDEN_RATIO = 0.6180339887498949
@@ -130,31 +131,31 @@ def reversed_experts(source: EpisodeSource, count: int) -> Control:
 
 
 def misinstructed_experts(source: EpisodeSource, count: int) -> Control:
-    """Up to ``count`` expert episodes, evenly spread over them, each with the instruction of another task.
+    """Up to ``count`` expert episodes, evenly spread over them, each with an instruction of another task.
 
-    Each task is as often the wrong one; without a second task there are no such episodes.
+    The wrong ones are spread evenly over those that there are; without a second task there are no such episodes.
     """
+    told: dict[str, list[str]] = {}
     experts = _experts(source)
-    words = {task: episode.instruction for _, episode in reversed(experts) for task in [_task(episode)]}
-    tasks = sorted(words)
+    for _, episode in experts:
+        told.setdefault(_task(episode), []).append(episode.instruction)
+    wrong = wrong_instructions(told)
 
     def misinstruct(number: int, episode: Episode) -> Episode:
-        step = 1 + number % (len(tasks) - 1)
-        wrong = words[tasks[(tasks.index(_task(episode)) + step) % len(tasks)]]
-        return replace(episode, name=f"{episode.name}, told to {wrong}", instruction=wrong, labels=None)
+        others = wrong[_task(episode)]
+        return _told(episode, others[int(number * GOLDEN_RATIO % 1 * len(others))])
 
-    return Control(source, _some([index for index, _ in experts], count) if len(tasks) > 1 else [], misinstruct)
+    return Control(source, _some([index for index, episode in experts if wrong[_task(episode)]], count), misinstruct)
 
 
 def counterfactual_episodes(source: EpisodeSource) -> Control:
     """The episodes whose labels name an instruction that another object of the same scene would fulfil, under it."""
-
-    def misinstruct(_: int, episode: Episode) -> Episode:
-        wrong = cast(Labels, episode.labels).counterfactual or ""
-        return replace(episode, name=f"{episode.name}, told to {wrong}", instruction=wrong, labels=None)
-
     chosen = [index for index, episode in _opened(source) if episode.labels and episode.labels.counterfactual]
-    return Control(source, chosen, misinstruct)
+    return Control(source, chosen, lambda _, e: _told(e, cast(str, cast(Labels, e.labels).counterfactual)))
+
+
+def _told(episode: Episode, wrong: str) -> Episode:
+    return replace(episode, name=f"{episode.name}, told to {wrong}", instruction=wrong, labels=None)
 
 
 def _some(positions: Sequence[int], count: int) -> list[int]:

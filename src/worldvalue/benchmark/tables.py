@@ -91,8 +91,14 @@ def _headline(results: Results) -> Table:
         for peer, peers in PUBLISHED.items()
     ]
     for model, datasets in results.items():
+        if len(datasets) > 1:
+            rows += [[f"{model}, {name}", *map(_cell, _headlines(figures))] for name, figures in datasets.items()]
         rows.append([f"**{model}**", *(_mean_over(datasets.values(), metric) for metric in _HEADLINES)])
     return Table("Suboptimal-Value-Bench", ["model", *(metric.title for metric in _HEADLINES)], rows)
+
+
+def _headlines(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [result["metrics"][metric.name] for metric in _HEADLINES]
 
 
 def _mean_over(datasets: Iterable[Mapping[str, Any]], metric: Metric) -> str:
@@ -104,7 +110,7 @@ def _mean_over(datasets: Iterable[Mapping[str, Any]], metric: Metric) -> str:
 
 
 def _by_task(dataset: str, model: str, result: Mapping[str, Any]) -> Table:
-    figures = [result["metrics"][metric.name] for metric in _HEADLINES]
+    figures = _headlines(result)
     names = sorted({task for figure in figures for task in figure["tasks"]})
     rows = [[task, *(_cell(figure["tasks"].get(task)) for figure in figures)] for task in names]
     rows.append(["mean over tasks", *map(_cell, figures)])

@@ -31,20 +31,20 @@ class Split:
     use: str
 
 
-def _test_counts(few: int | None = None) -> Counts:
-    """25 hesitations, 25 retries and 10 failures a task, 99 experts, 20 experts of each counterfactual task.
-
-    Args:
-        few: at most so many of each task and mode.
-    """
+def _paper_counts() -> Counts:
+    """25 hesitations, 25 retries and 10 failures a task, 99 experts in all."""
     counts = even_counts(PAPER_TASKS, {"hesitation": 25, "retry": 25, "failure": 10})
     for number, task in enumerate(PAPER_TASKS):
-        counts[task] |= {"expert": 17 if number < 99 % len(PAPER_TASKS) else 16}
-    counts |= even_counts(_OF_FOUR, {"expert": 20})
-    if few is None:
-        return counts
-    return {task: {mode: min(few, count) for mode, count in modes.items()} for task, modes in counts.items()}
+        counts[task]["expert"] = 17 if number < 99 % len(PAPER_TASKS) else 16
+    return counts
 
+
+def _few(counts: Counts, most: int = 2) -> Counts:
+    return {task: {mode: min(most, count) for mode, count in modes.items()} for task, modes in counts.items()}
+
+
+_TEST_SEED = 4_000_000
+_COUNTERFACTUAL = even_counts(_OF_FOUR, {"expert": 20})
 
 SPLITS: Mapping[str, Split] = {
     "train": Split(
@@ -64,10 +64,12 @@ SPLITS: Mapping[str, Split] = {
         "choices and calibration",
     ),
     "demo": Split(3_000_000, even_counts(["lift", "stack", "can", "bread"], {"expert": 1, "retry": 1}), "make demo"),
-    "test": Split(4_000_000, _test_counts(), "the benchmark"),
-    "test-small": Split(4_000_000, _test_counts(few=2), "the first episodes of the benchmark, for a quick look"),
+    "test": Split(_TEST_SEED, _paper_counts(), "the benchmark"),
+    "test-counterfactual": Split(_TEST_SEED, _COUNTERFACTUAL, "the benchmark's scenes with four objects"),
+    "test-small": Split(_TEST_SEED, _few(_paper_counts()), "the first episodes of the benchmark, for a quick look"),
+    "test-counterfactual-small": Split(_TEST_SEED, _few(_COUNTERFACTUAL), "the same of the scenes with four objects"),
 }
-"""All splits by name; ``test-small`` is a part of ``test``."""
+"""All splits by name; a small one is a part of the one whose name it begins with."""
 
 
 def find_split(name: str) -> Split:
