@@ -44,7 +44,7 @@ def test_two_falls_with_a_recovery_between_them_are_two():
 
 
 def test_a_drop_below_the_threshold_is_no_fall():
-    time, value = piecewise([(0, 0), (8, 0.5), (9, 0.42), (18, 1)])
+    time, value = piecewise([(0, 0), (8, 0.5), (9, 0.44), (18, 1)])
     assert all(s.kind == "stall" for s in find_segments(time, value))
 
 
@@ -66,7 +66,7 @@ def test_a_stall_is_found_with_its_length():
 
 
 def test_a_slow_sinking_is_a_stall():
-    time, value = piecewise([(0, 0), (8, 0.5), (13, 0.43), (21, 1)])
+    time, value = piecewise([(0, 0), (8, 0.5), (13, 0.45), (21, 1)])
     assert [s.kind for s in find_segments(time, value)] == ["stall"]
 
 
