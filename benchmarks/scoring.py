@@ -69,11 +69,11 @@ def plain_windows(estimator: Estimator, episode: Episode, settings: ScoreSetting
         frames = pictures_to_float(torch.from_numpy(episode.frames(scored[positions])))
         current, future = estimator.vae.per_window(estimator.vae.per_frame(frames)[None]).chunk(2, dim=2)
         for _ in range(settings.draws):
-            x = torch.randn(1, chunk, 1)
+            x = torch.randn(1, 1, chunk, 1)
             for now, after in pairwise(levels):
                 context = model.observe(current, text)
                 model.video(future, now.expand(1), context.video_text, 1, context.video)
-                v = model._value_velocity(torch.zeros(1, 1, 1), x, now.expand(1), context.value_text, context.video)
+                v = model.stream(context, torch.zeros(1, 1))(x, now.expand(1, 1))
                 x = fm.euler_step(x, v, now.expand(1), after.expand(1))
 
 

@@ -74,7 +74,14 @@ def tiny() -> Recipe:
         "mid_block_add_attention": False,
     }
     model = WVMConfig(
-        video=video, value=value, text=text, text_length=64, text_pool=4, latent_size=(16, 16), sigma_shift=3.0
+        video=video,
+        value=value,
+        text=text,
+        text_length=64,
+        text_pool=4,
+        latent_size=(16, 16),
+        sigma_shift=3.0,
+        value_draws=4,
     )
     return Recipe(
         estimator=EstimatorConfig(model, "AutoencoderKL", vae, PictureSettings(128, 128)),

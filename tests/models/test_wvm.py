@@ -176,7 +176,7 @@ def test_several_euler_steps_follow_the_velocity_field_step_by_step() -> None:
     prefix, noise = torch.tensor([[0.3]]), torch.randn(1, 1, 4)
     x = noise.unsqueeze(-1)
     for now, after in ((1.0, 0.5), (0.5, 0.0)):
-        v = model._stream(context, prefix)(x, torch.tensor([[now]]))
+        v = model.stream(context, prefix)(x, torch.tensor([[now]]))
         x = x + (after - now) * v
     torch.testing.assert_close(model.predict(context, prefix, noise, steps=2), unspread(x[..., 0]).clamp(0, 1))
 

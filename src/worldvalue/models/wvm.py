@@ -124,7 +124,7 @@ class WVM(nn.Module):
 
     def _value_loss(self, values: Tensor, context: Context) -> Tensor:
         copies = values[:, None].expand(-1, self.config.value_draws, -1)
-        return self.head.loss(self._stream(context, copies[..., 0]), copies[..., 1:])
+        return self.head.loss(self.stream(context, copies[..., 0]), copies[..., 1:])
 
     def _video_loss(self, future: Tensor, context: Context, first_frame: int) -> Tensor:
         noise = torch.randn_like(future)
@@ -133,7 +133,7 @@ class WVM(nn.Module):
         predicted = self.video(noised, sigma, context.video_text, first_frame, context.video).velocity
         return F.mse_loss(predicted.float(), fm.velocity(future, noise))
 
-    def _stream(self, context: Context, prefix: Tensor) -> Stream:
+    def stream(self, context: Context, prefix: Tensor) -> Stream:
         """The value stream as its head sees it; ``prefix`` ``(B, S)``: value before the chunk, in [0, 1]."""
         copies = prefix.shape
         text, video = _repeat(context.value_text, copies[1]), _repeat(context.video, copies[1])
@@ -162,7 +162,7 @@ class WVM(nn.Module):
             noise: ``(B, S, h)`` standard normal draws.
             steps: Euler steps of a head that takes any.
         """
-        return self.head.predict(self._stream(context, prefix), noise, steps)
+        return self.head.predict(self.stream(context, prefix), noise, steps)
 
     def predict_future(self, current: Tensor, text: Tensor, noise: Tensor, steps: int = 10) -> Tensor:
         """The future latents ``(B, C, K, h, w)`` that the video stream expects, from noise of that shape."""
