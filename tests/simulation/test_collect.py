@@ -1,5 +1,6 @@
 """A collection on disk: complete, resumable, readable by our own reader."""
 
+import hashlib
 import importlib.util
 import json
 from pathlib import Path
@@ -92,3 +93,5 @@ def test_statistics_count_attempts_and_why_they_were_dropped(collection: tuple[P
     }
     summary = json.loads((collection[0] / "collection.json").read_text())
     assert summary["statistics"]["lift/expert"]["episodes"] == 1
+    labels = (collection[0] / "labels.jsonl").read_bytes()
+    assert summary["labels_sha256"] == hashlib.sha256(labels).hexdigest()

@@ -7,6 +7,7 @@ a LeRobot v3.0 dataset with ``labels.jsonl`` at ``OUT``. Running the same comman
 from __future__ import annotations
 
 import atexit
+import hashlib
 import importlib.util
 import json
 import multiprocessing
@@ -294,7 +295,9 @@ def _finish(out: Path, partial: Path, settings: Mapping[str, Any], folders: Sequ
         for index, row in enumerate(rows)
     ]
     write_manifest(dataset / "labels.jsonl", manifest)
-    (dataset / SUMMARY).write_text(json.dumps({**settings, "statistics": statistics(rows)}, indent=2))
+    digest = hashlib.sha256((dataset / "labels.jsonl").read_bytes()).hexdigest()
+    summary = {**settings, "labels_sha256": digest, "statistics": statistics(rows)}
+    (dataset / SUMMARY).write_text(json.dumps(summary, indent=2))
     dataset.rename(out)
     shutil.rmtree(partial)
 
