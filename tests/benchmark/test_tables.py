@@ -50,6 +50,13 @@ def test_every_embodiment_weighs_the_same_in_the_headline() -> None:
     assert headline.rows[-1] == ["**<other>**", *["**0.30** (4)"] * 3]  # no figure is not a figure of 0
 
 
+def test_counterfactual_scenes_are_not_in_a_models_mean() -> None:
+    figures = _figures(0.2, [])
+    figures["controls"]["counterfactual"] = {"videos": 4, "grounding": 0.5, "rise": 0.1, "rise_when_right": 0.1}
+    assert tables({"tiny": {"robots": _figures(0.9, []), "of four": figures}})[0].rows[-1][1] == "**0.90** (4)"
+    assert tables({"tiny": {"of four": figures}})[0].rows[-1][1] == "**0.20** (4)"
+
+
 def test_published_figures_are_marked_and_complete() -> None:
     rows = {row[0]: row[1:] for row in tables(RESULTS)[0].rows}
     assert rows["WVM *"] == ["0.99", "0.04", "0.75"]
