@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from worldvalue.backbones.experts import ExpertConfig
+from worldvalue.data import ManifestRow, encode_video, write_manifest
 from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import Estimator, EstimatorConfig
 from worldvalue.models.wvm import WVMConfig
@@ -99,3 +103,14 @@ def painted_episode(length: int = 60, index: int = 0, fps: float = 10.0, labels:
         reader=PaintedFrames(length, index),
         labels=labels,
     )
+
+
+def write_painted_videos(folder: Path, labels: Sequence[Labels]) -> Path:
+    """A folder with a painted video for each of the labels, as long as they say, and ``labels.jsonl``."""
+    folder.mkdir()
+    rows = []
+    for index, label in enumerate(labels):
+        encode_video(folder / f"{index}.mp4", painted_episode(label.length, index).frames(), fps=10)
+        rows.append(ManifestRow("push the square", 10, label, video=f"{index}.mp4"))
+    write_manifest(folder / "labels.jsonl", rows)
+    return folder

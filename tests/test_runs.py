@@ -9,9 +9,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.small import painted_episode, small_config, small_estimator, small_recipe
+from tests.small import small_config, small_estimator, small_recipe, write_painted_videos
 from worldvalue.cli import app
-from worldvalue.data import ManifestRow, encode_video, open_episodes, write_manifest
+from worldvalue.data import open_episodes
 from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import load_model
 from worldvalue.recipes import RECIPES
@@ -24,19 +24,12 @@ from worldvalue.types import DataError, Labels
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three short videos: an expert, a hesitation, and a failure that no value can be learned from."""
     monkeypatch.setitem(RECIPES, "small", small_recipe)
-    folder = tmp_path / "videos"
-    folder.mkdir()
     labels = [
         Labels(50, "expert", success=True),
         Labels(50, "hesitation", m=10, n=25, success=True),
         Labels(50, "failure", success=False),
     ]
-    rows = []
-    for index, label in enumerate(labels):
-        encode_video(folder / f"{index}.mp4", painted_episode(50, index).frames(), fps=10)
-        rows.append(ManifestRow("push the square", 10, label, video=f"{index}.mp4"))
-    write_manifest(folder / "labels.jsonl", rows)
-    return folder
+    return write_painted_videos(tmp_path / "videos", labels)
 
 
 def _invoke(*words: object) -> str:

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.small import painted_episode, small_estimator
+from tests.small import painted_episode, small_estimator, write_painted_videos
 from typer.testing import CliRunner
 
 from worldvalue.benchmark.calibration import band_margin, calibrate
 from worldvalue.benchmark.evaluate import Case
 from worldvalue.cli import app
-from worldvalue.data import ManifestRow, encode_video, write_manifest
 from worldvalue.models import load_model
 from worldvalue.types import DataError, Episode, Labels, ValueCurve
 
@@ -95,12 +94,9 @@ def test_without_any_ground_truth_it_says_what_to_do() -> None:
 
 
 def test_the_command_writes_the_margin_and_scores_are_wider_by_it(tmp_path: Path) -> None:
-    labels = Labels(30, "expert", success=True)
-    (tmp_path / "videos").mkdir()
-    encode_video(tmp_path / "videos" / "0.mp4", painted_episode(30).frames(), fps=10)
-    write_manifest(tmp_path / "videos" / "labels.jsonl", [ManifestRow("push", 10, labels, video="0.mp4")])
+    videos = write_painted_videos(tmp_path / "videos", [Labels(30, "expert", success=True)])
     small_estimator().save(tmp_path / "model")
-    arguments = ["calibrate", str(tmp_path / "videos"), "--model", str(tmp_path / "model"), "--steps", "1"]
+    arguments = ["calibrate", str(videos), "--model", str(tmp_path / "model"), "--steps", "1"]
     for _ in range(2):  # the second time it starts from the same band, not from the widened one
         told = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert told.exit_code == 0

@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.small import painted_episode, small_estimator
+from tests.small import small_estimator, write_painted_videos
 from typer.testing import CliRunner
 
 from worldvalue.benchmark.evaluate import HEADLINE, METRICS
 from worldvalue.benchmark.published import PUBLISHED
 from worldvalue.benchmark.tables import tables, to_html, to_markdown
 from worldvalue.cli import app
-from worldvalue.data import ManifestRow, encode_video, write_manifest
 from worldvalue.types import DataError, Labels
 
 
@@ -82,15 +81,8 @@ def test_the_page_escapes_what_it_shows() -> None:
 
 @pytest.fixture
 def videos(tmp_path: Path) -> Path:
-    folder = tmp_path / "videos"
-    folder.mkdir()
     labels = [Labels(40, "expert", success=True), Labels(40, "hesitation", 10, 25, True), Labels(40, "failure")]
-    rows = []
-    for index, label in enumerate(labels):
-        encode_video(folder / f"{index}.mp4", painted_episode(40, index).frames(), fps=10)
-        rows.append(ManifestRow("push the square", 10, label, video=f"{index}.mp4"))
-    write_manifest(folder / "labels.jsonl", rows)
-    return folder
+    return write_painted_videos(tmp_path / "videos", labels)
 
 
 def test_the_command_measures_two_models_and_leaves_figures_tables_and_pictures(videos: Path, tmp_path: Path) -> None:

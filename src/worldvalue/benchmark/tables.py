@@ -31,8 +31,8 @@ _EVENTS = {
 _EXPLANATION = (
     "Mean over tasks of the mean over trajectories, then over datasets but those with counterfactual instructions; "
     "trajectories in brackets. A trajectory without a correlation (constant, too few frames) counts as 0, one without "
-    "a time bias as 1, and is counted under "
-    "ill-defined. Rows marked * are published figures, measured by the WVM paper's authors on their own data."
+    "a time bias as 1, and is counted under ill-defined. Rows marked * are published figures, measured by the WVM "
+    "paper's authors on their own data."
 )
 
 

@@ -23,12 +23,10 @@ class Split:
     Attributes:
         seed: of the collection.
         counts: its episodes by task and mode.
-        use: what it is for.
     """
 
     seed: int
     counts: Counts
-    use: str
 
 
 def _paper_counts() -> Counts:
@@ -47,27 +45,21 @@ _TEST_SEED = 4_000_000
 _COUNTERFACTUAL = even_counts(_OF_FOUR, {"expert": 20})
 
 SPLITS: Mapping[str, Split] = {
-    "train": Split(
-        0, even_counts(PAPER_TASKS, {"expert": 48, "hesitation": 16, "retry": 24, "failure": 4}), "training"
-    ),
-    "train-more": Split(
-        1, even_counts(PAPER_TASKS, {"expert": 40, "hesitation": 24, "retry": 16}), "training, collected later"
-    ),
+    # The shipped model was trained on these two, one after the other.
+    "train": Split(0, even_counts(PAPER_TASKS, {"expert": 48, "hesitation": 16, "retry": 24, "failure": 4})),
+    "train-more": Split(1, even_counts(PAPER_TASKS, {"expert": 40, "hesitation": 24, "retry": 16})),
+    # Figures while the library grows; no choice is made by them.
     "validation": Split(
-        1_000_000,
-        even_counts(PAPER_TASKS, {"expert": 10, "hesitation": 10, "retry": 10, "failure": 3}),
-        "figures while the library grows; no choice is made by them",
+        1_000_000, even_counts(PAPER_TASKS, {"expert": 10, "hesitation": 10, "retry": 10, "failure": 3})
     ),
-    "tune": Split(
-        2_000_000,
-        even_counts(PAPER_TASKS, {"expert": 3, "hesitation": 2, "retry": 2, "failure": 1}),
-        "choices and calibration",
-    ),
-    "demo": Split(3_000_000, even_counts(["lift", "stack", "can", "bread"], {"expert": 1, "retry": 1}), "make demo"),
-    "test": Split(_TEST_SEED, _paper_counts(), "the benchmark"),
-    "test-counterfactual": Split(_TEST_SEED, _COUNTERFACTUAL, "the benchmark's scenes with four objects"),
-    "test-small": Split(_TEST_SEED, _few(_paper_counts()), "the first episodes of the benchmark, for a quick look"),
-    "test-counterfactual-small": Split(_TEST_SEED, _few(_COUNTERFACTUAL), "the same of the scenes with four objects"),
+    # Choices and calibration.
+    "tune": Split(2_000_000, even_counts(PAPER_TASKS, {"expert": 3, "hesitation": 2, "retry": 2, "failure": 1})),
+    "demo": Split(3_000_000, even_counts(["lift", "stack", "can", "bread"], {"expert": 1, "retry": 1})),
+    # The benchmark.
+    "test": Split(_TEST_SEED, _paper_counts()),
+    "test-counterfactual": Split(_TEST_SEED, _COUNTERFACTUAL),
+    "test-small": Split(_TEST_SEED, _few(_paper_counts())),
+    "test-counterfactual-small": Split(_TEST_SEED, _few(_COUNTERFACTUAL)),
 }
 """All splits by name; a small one is a part of the one whose name it begins with."""
 
