@@ -45,9 +45,15 @@ _TEST_SEED = 4_000_000
 _COUNTERFACTUAL = even_counts(_OF_FOUR, {"expert": 20})
 
 SPLITS: Mapping[str, Split] = {
-    # The shipped model was trained on these two, one after the other.
+    # The shipped model was trained on these three, one after the other.
     "train": Split(0, even_counts(PAPER_TASKS, {"expert": 48, "hesitation": 16, "retry": 24, "failure": 4})),
     "train-more": Split(1, even_counts(PAPER_TASKS, {"expert": 40, "hesitation": 24, "retry": 16})),
+    "train-scenes": Split(
+        2,
+        even_counts(["lift", "stack"], {"expert": 40, "hesitation": 40, "retry": 10})
+        | even_counts(["bread", "can", "cereal", "milk"], {"expert": 15, "hesitation": 15})
+        | even_counts(_OF_FOUR, {"expert": 40, "hesitation": 10, "retry": 10}),
+    ),
     # Figures while the library grows; no choice is made by them.
     "validation": Split(
         1_000_000, even_counts(PAPER_TASKS, {"expert": 10, "hesitation": 10, "retry": 10, "failure": 3})
