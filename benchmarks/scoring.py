@@ -29,6 +29,7 @@ from worldvalue import flow_matching as fm
 from worldvalue.backbones.video_vae import pictures_to_float
 from worldvalue.data.windows import scoring_starts
 from worldvalue.models import Estimator, load_model
+from worldvalue.models.wvm import WVM
 from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
 from worldvalue.types import Episode
 
@@ -61,6 +62,7 @@ def episodes(estimator: Estimator, count: int) -> list[Episode]:
 def plain_windows(estimator: Estimator, episode: Episode, settings: ScoreSettings, windows: int) -> None:
     """The reference: a number of windows of one episode, one by one."""
     model, chunk = estimator.model, estimator.config.model.chunk
+    assert isinstance(model, WVM), "the plain reference is written for a World Value Model"
     scored = episode.indices_at(estimator.config.rate)
     levels = fm.sigma_schedule(settings.steps, model.config.sigma_shift)
     text = estimator.text_states([episode.instruction])[episode.instruction][None]

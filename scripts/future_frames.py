@@ -15,6 +15,7 @@ from worldvalue.backbones.video_vae import float_to_pictures, pictures_to_float
 from worldvalue.data import open_episodes
 from worldvalue.data.pictures import picture
 from worldvalue.models import Estimator, load_model
+from worldvalue.models.wvm import WVM
 from worldvalue.types import Episode
 
 
@@ -30,7 +31,10 @@ def future_strip(estimator: Estimator, episode: Episode, start: int) -> np.ndarr
     current = latents.chunk(2, dim=2)[0]
     text = estimator.text_states([episode.instruction])[episode.instruction][None]
     noise = torch.randn(current.shape, generator=torch.Generator().manual_seed(0))
-    predicted = float_to_pictures(estimator.vae.decode(estimator.model.predict_future(current, text, noise))[0]).numpy()
+    model = estimator.model
+    if not isinstance(model, WVM):
+        raise SystemExit("The model has no video stream; give a World Value Model.")
+    predicted = float_to_pictures(estimator.vae.decode(model.predict_future(current, text, noise))[0]).numpy()
     return np.stack([pictures[1 : 1 + chunk], pictures[1 + chunk :], predicted])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from worldvalue.backbones.experts import ExpertConfig
 from worldvalue.data import ManifestRow, encode_video, write_manifest
 from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import Estimator, EstimatorConfig
+from worldvalue.models.frame_classifier import FrameClassifierConfig
 from worldvalue.models.wvm import WVMConfig
 from worldvalue.recipes import Recipe
 from worldvalue.training.loop import TrainingSettings
@@ -60,10 +62,27 @@ def small_config() -> EstimatorConfig:
     return EstimatorConfig(model, "AutoencoderKL", vae, PictureSettings(PIXELS, PIXELS))
 
 
-def small_recipe() -> Recipe:
+def small_classifier_config() -> EstimatorConfig:
+    """A frame classifier of one layer on the same pictures and codes."""
+    text = {"vocab_size": 384, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    model = FrameClassifierConfig(
+        width=16,
+        layers=1,
+        heads=2,
+        patch=4,
+        code_channels=4,
+        latent_size=(8, 8),
+        text=text,
+        text_length=32,
+        text_pool=4,
+    )
+    return replace(small_config(), model=model)
+
+
+def small_recipe(config: EstimatorConfig | None = None) -> Recipe:
     """Three steps of training for both parts."""
     training = TrainingSettings(steps=3, batch=2, warmup=1, save_every=2, log_every=1)
-    return Recipe(small_config(), training, autoencoder=training)
+    return Recipe(config or small_config(), training, autoencoder=training)
 
 
 def small_estimator(seed: int = 0) -> Estimator:

@@ -51,7 +51,7 @@ def test_a_setting_without_a_value_is_refused() -> None:
 
 
 def test_the_papers_recipe_trains_as_its_table_says() -> None:
-    settings = RECIPES["wan22_5b"]().training
+    settings = RECIPES["wvm"]["wan22_5b"]().training
     assert settings == TrainingSettings(
         steps=30_000, batch=32, peak_rate=1e-4, final_share=0.1, warmup=500, betas=(0.9, 0.95), clip=1.0
     )

@@ -9,11 +9,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.small import small_config, small_estimator, small_recipe, write_painted_videos
+from tests.small import small_classifier_config, small_config, small_estimator, small_recipe, write_painted_videos
 from worldvalue.cli import app
 from worldvalue.data import open_episodes
 from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import load_model
+from worldvalue.models.frame_classifier import FrameClassifier
 from worldvalue.recipes import RECIPES
 from worldvalue.scoring.sliding_windows import ScoreSettings, score
 from worldvalue.training.episodes import StoredCodes, target_values, training_episodes
@@ -23,7 +24,8 @@ from worldvalue.types import DataError, Labels
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three short videos: an expert, a hesitation, and a failure that no value can be learned from."""
-    monkeypatch.setitem(RECIPES, "small", small_recipe)
+    monkeypatch.setitem(RECIPES["wvm"], "small", small_recipe)
+    monkeypatch.setitem(RECIPES["frame-classifier"], "small", lambda: small_recipe(small_classifier_config()))
     labels = [
         Labels(50, "expert", success=True),
         Labels(50, "hesitation", m=10, n=25, success=True),
@@ -78,6 +80,28 @@ def test_other_heads_are_a_setting_and_train_save_and_score(data: Path, tmp_path
     assert np.isfinite(curve.mean).all()
 
 
+def test_a_frame_classifier_trains_saves_and_scores(data: Path, tmp_path: Path) -> None:
+    common = ("--recipe", "small", "--data", data)
+    _invoke("train", "vae", *common, "--out", tmp_path / "vae", "--set", "autoencoder.steps=1")
+    _invoke("train", "frame-classifier", *common, "--vae", tmp_path / "vae" / "vae", "--out", tmp_path / "run")
+    model = load_model(tmp_path / "run" / "model")
+    assert isinstance(model.model, FrameClassifier)
+    curve = score(model, open_episodes(data)[0], ScoreSettings(draws=2))
+    assert np.isfinite(curve.mean).all()
+
+
+def test_frozen_parts_stay_and_losses_without_weight_are_left_out(data: Path, tmp_path: Path) -> None:
+    small_estimator(seed=3).save(tmp_path / "old")
+    start = ("train", "wvm", "--recipe", "small", "--data", data, "--out", tmp_path / "new", "--init", tmp_path / "old")
+    _invoke(*start, "--set", 'frozen=["video"]', "--set", 'estimator.model.weights={"value": 1.0}')
+    old, new = (load_model(tmp_path / name).model for name in ("old", "new/model"))
+    pairs = zip(old.video.parameters(), new.video.parameters(), strict=True)
+    assert all(torch.equal(before, after) for before, after in pairs)
+    assert not torch.equal(old.value.proj_out.weight, new.value.proj_out.weight)
+    header = (tmp_path / "new" / "log.csv").read_text().splitlines()[0]
+    assert header == "step,seconds,learning_rate,value"
+
+
 def test_several_datasets_are_learned_from_together(data: Path, tmp_path: Path) -> None:
     more, both = tmp_path / "more", ("--recipe", "small", "--data", data, "--data", tmp_path / "more")
     shutil.copytree(data, more, copy_function=shutil.copy)  # new times make it another dataset
@@ -116,6 +140,7 @@ def test_targets_follow_the_labels(data: Path) -> None:
         (("--recipe", "small", "--vae", "nowhere"), "no trained autoencoder"),
         (("--recipe", "wan22_5b"), "--pretrained"),
         (("--recipe", "small", "--vae", "nowhere", "--init", "tiny"), "Give one of"),
+        (("--init", "tiny", "--set", 'frozen=["audio"]'), "no part 'audio'.* it has: video, value, text"),
     ],
 )
 def test_what_cannot_be_trained_gets_a_sentence(data: Path, tmp_path: Path, words: tuple, sentence: str) -> None:

@@ -15,7 +15,6 @@ from worldvalue import __version__
 from worldvalue.types import DataError
 
 if TYPE_CHECKING:
-    from worldvalue.recipes import Recipe
     from worldvalue.types import Mode
 
 app = typer.Typer(
@@ -197,24 +196,22 @@ _Override = Annotated[
 _Resume = Annotated[bool, typer.Option(help="Go on from the newest checkpoint in --out.")]
 
 
-def _recipe(name: str, settings: list[str] | None) -> Recipe:
-    from worldvalue.recipes import RECIPES, override
-
-    if name not in RECIPES:
-        raise DataError(f"There is no recipe '{name}'; choose from: {', '.join(RECIPES)}.")
-    return override(RECIPES[name](), settings or [])
+_Vae = Annotated[Path | None, typer.Option(help="Folder of a trained autoencoder ('train vae').")]
+_Init = Annotated[str | None, typer.Option(help="Shipped model or checkpoint folder to go on from.")]
 
 
 @train.command("vae")
 def train_vae(
     data: _Data, out: _Out, recipe: _RecipeName = "tiny", settings: _Override = None, resume: _Resume = False
 ) -> None:
-    """Train the autoencoder of frames that the value model stands on."""
+    """Train the autoencoder of frames that the value models stand on."""
     from worldvalue.data import open_episodes
+    from worldvalue.recipes import find_recipe
     from worldvalue.runs import train_autoencoder
 
     sources = [open_episodes(folder) for folder in data]
-    typer.echo(f"autoencoder: {train_autoencoder(_recipe(recipe, settings), sources, out, resume)}")
+    chosen = find_recipe("wvm", recipe, settings or [])
+    typer.echo(f"autoencoder: {train_autoencoder(chosen, sources, out, resume)}")
 
 
 @train.command("wvm")
@@ -222,18 +219,42 @@ def train_wvm(
     data: _Data,
     out: _Out,
     recipe: _RecipeName = "tiny",
-    vae: Annotated[Path | None, typer.Option(help="Folder of a trained autoencoder ('train vae').")] = None,
-    pretrained: Annotated[Path | None, typer.Option(help="Folder of a Wan model in diffusers layout.")] = None,
-    init: Annotated[str | None, typer.Option(help="Shipped model or checkpoint folder to go on from.")] = None,
+    vae: _Vae = None,
+    pretrained: Annotated[
+        Path | None,
+        typer.Option(help="Video model to stand on: a Wan folder in diffusers layout, or a checkpoint folder of ours."),
+    ] = None,
+    init: _Init = None,
     settings: _Override = None,
     resume: _Resume = False,
 ) -> None:
     """Train a World Value Model; the result is a checkpoint folder for 'score --model'."""
     from worldvalue.data import open_episodes
+    from worldvalue.recipes import find_recipe
     from worldvalue.runs import train_value_model
 
-    chosen, sources = _recipe(recipe, settings), [open_episodes(folder) for folder in data]
+    chosen, sources = find_recipe("wvm", recipe, settings or []), [open_episodes(folder) for folder in data]
     typer.echo(f"model: {train_value_model(chosen, sources, out, vae, pretrained, init, resume)}")
+
+
+@train.command("frame-classifier")
+def train_frame_classifier(
+    data: _Data,
+    out: _Out,
+    recipe: _RecipeName = "tiny",
+    vae: _Vae = None,
+    init: _Init = None,
+    settings: _Override = None,
+    resume: _Resume = False,
+) -> None:
+    """Train the baseline that sorts single frames into 201 bins of value, without a world model."""
+    from worldvalue.data import open_episodes
+    from worldvalue.recipes import find_recipe
+    from worldvalue.runs import train_value_model
+
+    chosen = find_recipe("frame-classifier", recipe, settings or [])
+    sources = [open_episodes(folder) for folder in data]
+    typer.echo(f"model: {train_value_model(chosen, sources, out, vae, init=init, resume=resume)}")
 
 
 def main() -> None:

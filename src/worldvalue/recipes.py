@@ -11,7 +11,8 @@ from typing import Any
 from worldvalue.backbones.experts import ExpertConfig
 from worldvalue.data.augment import Augmentation
 from worldvalue.data.pictures import PictureSettings
-from worldvalue.models import EstimatorConfig
+from worldvalue.models import EstimatorConfig, ModelConfig
+from worldvalue.models.frame_classifier import FrameClassifierConfig
 from worldvalue.models.wvm import WVMConfig
 from worldvalue.training.loop import TrainingSettings
 from worldvalue.types import DataError
@@ -26,12 +27,14 @@ class Recipe:
         training: of the value model.
         autoencoder: training of the autoencoder; None for a pretrained one.
         augmentation: of the windows.
+        frozen: parts of the model, as its attributes are called, that stay as they start.
     """
 
     estimator: EstimatorConfig
     training: TrainingSettings
     autoencoder: TrainingSettings | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
+    frozen: tuple[str, ...] = ()
 
 
 def tiny() -> Recipe:
@@ -61,7 +64,40 @@ def tiny() -> Recipe:
         head_dim=head_dim,
         text_dim=text_dim,
     )
-    text = {"vocab_size": 384, "d_model": text_dim, "d_kv": 32, "d_ff": 256, "num_layers": 2, "num_heads": 4}
+    model = WVMConfig(
+        video=video,
+        value=value,
+        text=_tiny_text(text_dim),
+        text_length=64,
+        text_pool=4,
+        latent_size=(16, 16),
+        sigma_shift=3.0,
+        value_draws=4,
+    )
+    return _tiny_recipe(model)
+
+
+def tiny_frame_classifier() -> Recipe:
+    """The baseline without a world model, as large as the shipped model's video stream and on the same autoencoder.
+
+    Run: ``worldvalue train frame-classifier --data DIR --vae VAE/vae --out RUN``.
+    """
+    model = FrameClassifierConfig(
+        width=256,
+        layers=5,
+        heads=8,
+        patch=2,
+        code_channels=6,
+        latent_size=(16, 16),
+        text=_tiny_text(128),
+        text_length=64,
+        text_pool=4,
+    )
+    return _tiny_recipe(model)
+
+
+def _tiny_recipe(model: ModelConfig) -> Recipe:
+    """A model on codes of single frames of 128 px: an autoencoder of 8x8 pixels a code, trained here too."""
     vae = {
         "in_channels": 12,
         "out_channels": 12,
@@ -73,22 +109,17 @@ def tiny() -> Recipe:
         "norm_num_groups": 8,
         "mid_block_add_attention": False,
     }
-    model = WVMConfig(
-        video=video,
-        value=value,
-        text=text,
-        text_length=64,
-        text_pool=4,
-        latent_size=(16, 16),
-        sigma_shift=3.0,
-        value_draws=4,
-    )
     return Recipe(
         estimator=EstimatorConfig(model, "AutoencoderKL", vae, PictureSettings(128, 128)),
         training=TrainingSettings(steps=3200, batch=64, peak_rate=5e-4, warmup=200, save_every=250),
         autoencoder=TrainingSettings(steps=2000, batch=16, peak_rate=2e-3, warmup=100, save_every=250),
         augmentation=Augmentation(shift=0.125),
     )
+
+
+def _tiny_text(width: int) -> dict[str, Any]:
+    """A text encoder over bytes that is trained with the model."""
+    return {"vocab_size": 384, "d_model": width, "d_kv": 32, "d_ff": 256, "num_layers": 2, "num_heads": 4}
 
 
 def wan22_5b() -> Recipe:
@@ -136,8 +167,22 @@ def wan22_5b() -> Recipe:
     )
 
 
-RECIPES = {"tiny": tiny, "wan22_5b": wan22_5b}
-"""Recipes by the name that the command line knows them by."""
+RECIPES: Mapping[str, dict[str, Callable[[], Recipe]]] = {
+    "wvm": {"tiny": tiny, "wan22_5b": wan22_5b},
+    "frame-classifier": {"tiny": tiny_frame_classifier},
+}
+"""Recipes by model and name, as the command line knows them."""
+
+
+def find_recipe(model: str, name: str, settings: Sequence[str] = ()) -> Recipe:
+    """A model's recipe by its name, with some settings changed as in ``override``.
+
+    Raises:
+        DataError: there is no such recipe or setting.
+    """
+    if name not in RECIPES[model]:
+        raise DataError(f"There is no recipe '{name}' of {model}; choose from: {', '.join(RECIPES[model])}.")
+    return override(RECIPES[model][name](), settings)
 
 
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:

@@ -16,7 +16,7 @@ from torch.utils.data import default_collate
 from worldvalue.backbones.video_vae import FrameVAE, pictures_to_float
 from worldvalue.data.files import replacing
 from worldvalue.data.windows import TrainingEpisode, WindowDataset
-from worldvalue.models import Estimator, EstimatorConfig, from_wan, load_model
+from worldvalue.models import Estimator, EstimatorConfig, load_model, on_pretrained
 from worldvalue.recipes import Recipe
 from worldvalue.training.episodes import FrameDataset, sample_frames, training_episodes
 from worldvalue.training.loop import train
@@ -70,12 +70,13 @@ def train_value_model(
         sources: datasets of labelled episodes, or of expert ones without labels.
         out: folder of the run.
         vae: folder of a trained frame autoencoder, as ``train_autoencoder`` leaves it.
-        pretrained: folder of a Wan model in diffusers layout, for recipes that stand on one.
-        init: a shipped model or checkpoint folder to go on from, autoencoder included.
+        pretrained: a pretrained video model, see ``models.on_pretrained``: the value part starts new.
+        init: a shipped model or checkpoint folder to go on from, value part and autoencoder included.
         resume: go on from the newest checkpoint.
 
     Raises:
-        DataError: none of ``vae``, ``pretrained`` and ``init`` fits the recipe; or see ``training.loop.train``.
+        DataError: none of ``vae``, ``pretrained`` and ``init`` fits the recipe, or a part to be frozen is not there; or
+            see ``training.loop.train``.
     """
     if sum(start is not None for start in (vae, pretrained, init)) > 1:
         raise DataError("Give one of --vae, --pretrained and --init: the last two bring an autoencoder of their own.")
@@ -83,7 +84,8 @@ def train_value_model(
     if init is not None:
         estimator = _from_checkpoint(init, recipe.estimator)
     else:
-        estimator = from_wan(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
+        estimator = on_pretrained(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
+    _freeze(estimator, recipe.frozen)
     config, settings = estimator.config, recipe.training
     processes = _processes()
     with processes.main_process_first():
@@ -99,6 +101,14 @@ def train_value_model(
     if processes.is_main_process:
         estimator.save(out / "model")
     return out / "model"
+
+
+def _freeze(estimator: Estimator, parts: Sequence[str]) -> None:
+    for part in parts:
+        found = dict(estimator.model.named_children())
+        if part not in found:
+            raise DataError(f"The model has no part '{part}' to be frozen; it has: {', '.join(found)}.")
+        found[part].requires_grad_(False)
 
 
 def _compile(model: ValueModel) -> None:

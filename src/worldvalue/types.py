@@ -211,24 +211,52 @@ Batch = Mapping[str, "torch.Tensor"]
 
 @runtime_checkable
 class ValueModel(Protocol):
-    """What training asks of a model. Loss names equal the names of the weights in the model's config.
+    """What training and scoring ask of a model, a ``torch.nn.Module``; its loss names are those of the weights in its
+    config.
+
+    Axes: B windows, S noise draws, h chunk length, C K H W a latent's channels, frames and pixels, L text tokens.
 
     Attributes:
-        config: a frozen dataclass; ``config.weights`` are those of the losses.
+        config: a frozen dataclass; ``weights`` are those of the losses, ``chunk`` is h, ``text_length`` counts tokens.
+        text: encoder of instructions that is trained with the model; None when text states come from outside.
         sharded_layers: layer types that are one unit of sharding, checkpointing and compiling.
     """
 
     config: Any
+    text: Any
     sharded_layers: tuple[type[torch.nn.Module], ...]
+
+    def __call__(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """``losses``."""
+        ...
 
     def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Scalar losses by name, unweighted."""
+        ...
+
+    def observe(self, current: torch.Tensor, text: torch.Tensor) -> Any:
+        """What is computed once of current latents ``(B, C, K, H, W)`` and text states ``(B, L, text_dim)``."""
+        ...
+
+    def predict(self, context: Any, prefix: torch.Tensor, noise: torch.Tensor, steps: int = 1) -> torch.Tensor:
+        """Values ``(B, S, h)`` in [0, 1].
+
+        Args:
+            context: from ``observe``.
+            prefix: ``(B, S)`` value at the frame before the chunk.
+            noise: ``(B, S, h)`` standard normal draws.
+            steps: Euler steps of a model that takes any.
+        """
+        ...
+
+    def example_batch(self, batch_size: int = 2) -> Batch:
+        """A random batch of the right names, shapes and dtypes."""
         ...
 
     def modules(self) -> Iterator[torch.nn.Module]:
         """All layers, as ``torch.nn.Module`` has them."""
         ...
 
-    def example_batch(self, batch_size: int = 2) -> Batch:
-        """A random batch of the right names, shapes and dtypes."""
+    def named_children(self) -> Iterator[tuple[str, torch.nn.Module]]:
+        """The parts by name, as ``torch.nn.Module`` has them."""
         ...

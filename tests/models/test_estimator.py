@@ -13,7 +13,7 @@ from tests.small import painted_episode, small_config, small_estimator
 from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
 
 from worldvalue.data.pictures import PictureSettings
-from worldvalue.models import from_wan, load_model
+from worldvalue.models import load_model, on_pretrained
 from worldvalue.scoring.sliding_windows import ScoreSettings, score
 from worldvalue.types import DataError
 
@@ -55,7 +55,7 @@ def _wan_config():
 
 def test_a_wan_folder_in_diffusers_layout_becomes_an_estimator_that_scores_and_trains(tmp_path: Path) -> None:
     folder = _wan_folder(tmp_path / "wan")
-    estimator = from_wan(folder, _wan_config()).eval()
+    estimator = on_pretrained(folder, _wan_config()).eval()
     theirs = WanTransformer3DModel.from_pretrained(folder, subfolder="transformer").state_dict()
     for name, tensor in estimator.model.video.state_dict().items():
         assert torch.equal(tensor, theirs[name])
@@ -72,11 +72,26 @@ def test_a_wan_folder_in_diffusers_layout_becomes_an_estimator_that_scores_and_t
 
 
 def test_a_trained_estimator_on_wan_saves_and_loads(tmp_path: Path) -> None:
-    from_wan(_wan_folder(tmp_path / "wan"), _wan_config()).save(tmp_path / "model")
+    on_pretrained(_wan_folder(tmp_path / "wan"), _wan_config()).save(tmp_path / "model")
     assert load_model(tmp_path / "model").config.text_folder == str(tmp_path / "wan")
+
+
+def test_a_checkpoint_of_ours_lends_all_but_its_value_part(
+    tmp_path: Path,
+) -> None:
+    kept = small_estimator(seed=5)
+    kept.save(tmp_path)
+    config = small_config()
+    made = on_pretrained(tmp_path, replace(config, model=replace(config.model, head="hl_gaussian")))
+    for name, tensor in made.state_dict().items():
+        if not name.startswith("model.value."):
+            assert torch.equal(tensor, kept.state_dict()[name].bfloat16().float()), name
+    assert not made.model.value.proj_out.weight.any()  # as a new stream starts
+    with pytest.raises(DataError, match="not the shape of the recipe"):
+        on_pretrained(tmp_path, replace(config, model=replace(config.model, video={**VIDEO, "num_layers": 2})))
 
 
 def test_a_wan_folder_without_a_part_gets_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "transformer").mkdir()
     with pytest.raises(DataError, match="no folder 'vae'"):
-        from_wan(tmp_path, _wan_config())
+        on_pretrained(tmp_path, _wan_config())

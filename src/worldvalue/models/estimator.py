@@ -19,17 +19,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from worldvalue.backbones.experts import ExpertConfig
 from worldvalue.backbones.text import TextEncoder
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, WanVAE, pictures_to_float
 from worldvalue.data.files import replacing
 from worldvalue.data.pictures import PictureSettings, picture
+from worldvalue.models.frame_classifier import FrameClassifier, FrameClassifierConfig
 from worldvalue.models.wvm import WVM, WVMConfig, value_stream
-from worldvalue.types import Batch, DataError, Episode
+from worldvalue.types import Batch, DataError, Episode, ValueModel
 
 SHIPPED = Path(__file__).parent / "shipped"
 AUTOENCODERS: Mapping[str, type[FrameVAE] | type[WanVAE]] = {"AutoencoderKL": FrameVAE, "AutoencoderKLWan": WanVAE}
+ModelConfig = WVMConfig | FrameClassifierConfig
+CONFIGS: Mapping[str, type[ModelConfig]] = {"WVM": WVMConfig, "FrameClassifier": FrameClassifierConfig}
+"""Configurations by the class of the model, as a checkpoint's ``config.json`` names it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class EstimatorConfig:
             (``worldvalue calibrate``).
     """
 
-    model: WVMConfig
+    model: ModelConfig
     vae_class: str
     vae: Mapping[str, Any]
     picture: PictureSettings
@@ -64,7 +67,7 @@ class Estimator(nn.Module):
         self.config = config
         self.vae: VideoVAE = AUTOENCODERS[config.vae_class](config.vae)
         self.vae.requires_grad_(False)
-        self.model = WVM(config.model)
+        self.model: ValueModel = _model(config)
 
     @property
     def device(self) -> torch.device:
@@ -123,7 +126,8 @@ class Estimator(nn.Module):
     def save_config(self, folder: Path) -> None:
         """Write the checkpoint folder's ``config.json`` alone."""
         with replacing(folder / "config.json") as partial:
-            partial.write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
+            told = {"model_class": type(self.model).__name__, **asdict(self.config)}
+            partial.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
 def load_model(name_or_folder: str | Path) -> Estimator:
@@ -152,14 +156,37 @@ def load_model(name_or_folder: str | Path) -> Estimator:
     return estimator.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def from_wan(folder: Path, config: EstimatorConfig) -> Estimator:
-    """A new estimator on a pretrained Wan model in diffusers layout: ``transformer/``, ``vae/``, ``text_encoder/``.
+def on_pretrained(folder: Path, config: EstimatorConfig) -> Estimator:
+    """A new estimator on a pretrained video model: its video stream, autoencoder and text encoder; the rest starts new.
 
-    The video stream and the autoencoder, shapes included, come from the folder; the value stream starts new.
+    Args:
+        folder: a Wan model in diffusers layout (``transformer/``, ``vae/``, ``text_encoder/``, ``tokenizer/``), whose
+            shapes replace those of the configuration; or a checkpoint folder of ours.
+        config: of the estimator.
 
     Raises:
-        DataError: a part is missing, or its head shape or depth is not the value stream's.
+        DataError: the configuration has no video stream, a part is missing, or shapes do not fit.
     """
+    if not isinstance(config.model, WVMConfig):
+        raise DataError("This recipe has no video stream that could be pretrained; leave --pretrained out.")
+    if (folder / "config.json").is_file():
+        return _on_checkpoint(folder, config)
+    return _on_wan(folder, config, config.model)
+
+
+def _on_checkpoint(folder: Path, config: EstimatorConfig) -> Estimator:
+    kept, estimator = load_model(folder), Estimator(config)
+    theirs, ours = (dict(one.model.named_children()) for one in (kept, estimator))
+    try:
+        estimator.vae.load_state_dict(kept.vae.state_dict())
+        for part in ("video", "text"):
+            ours[part].load_state_dict(theirs[part].state_dict())
+    except (KeyError, RuntimeError) as error:
+        raise DataError(f"{folder} has not the shape of the recipe; give the recipe it was trained with.") from error
+    return estimator
+
+
+def _on_wan(folder: Path, config: EstimatorConfig, model: WVMConfig) -> Estimator:
     if config.vae_class != "AutoencoderKLWan":
         raise DataError("This recipe has an autoencoder of its own; a pretrained Wan model needs a recipe made for it.")
     for part in ("transformer", "vae", "text_encoder", "tokenizer"):
@@ -167,7 +194,7 @@ def from_wan(folder: Path, config: EstimatorConfig) -> Estimator:
             raise DataError(f"{folder} has no folder '{part}'; give a Wan model in diffusers layout.")
     video = VideoDiT.from_pretrained(folder, subfolder="transformer")
     autoencoder = AutoencoderKLWan.from_pretrained(folder, subfolder="vae")
-    model = replace(config.model, video=_public(video.config))
+    model = replace(model, video=_public(video.config))
     if (model.value.layers, model.value.heads, model.value.head_dim) != (
         video.config.num_layers,
         video.config.num_attention_heads,
@@ -177,9 +204,23 @@ def from_wan(folder: Path, config: EstimatorConfig) -> Estimator:
     config = replace(config, model=model, vae=_public(autoencoder.config), text_folder=str(folder))
     with torch.device("meta"):
         estimator = Estimator(config)
+    assert isinstance(estimator.model, WVM)
     estimator.model.video, estimator.vae.autoencoder = video, autoencoder.requires_grad_(False)
     estimator.model.value, estimator.model.head = value_stream(model)
     return estimator
+
+
+def _model(config: EstimatorConfig) -> ValueModel:
+    """The value model of a configuration.
+
+    Raises:
+        DataError: it needs frames that are encoded one by one, and the autoencoder does not do that.
+    """
+    if isinstance(config.model, WVMConfig):
+        return WVM(config.model)
+    if not AUTOENCODERS[config.vae_class].caches_frames:
+        raise DataError(f"A frame classifier reads single frames; {config.vae_class} does not encode them one by one.")
+    return FrameClassifier(config.model)
 
 
 def _public(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,13 +228,10 @@ def _public(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config(told: dict[str, Any]) -> EstimatorConfig:
-    model = told.pop("model")
-    value = ExpertConfig(**model.pop("value"))
-    model["latent_size"] = tuple(model["latent_size"])
+    model = CONFIGS[told.pop("model_class")].read(told.pop("model"))
     shown = told.pop("picture")
     shown["cameras"] = tuple(shown["cameras"]) if shown["cameras"] else None
-    told["picture"] = PictureSettings(**shown)
-    return EstimatorConfig(model=WVMConfig(value=value, **model), **told)
+    return EstimatorConfig(model=model, picture=PictureSettings(**shown), **told)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ Values are in [0, 1] outside; inside they are spread to [-1, 1], so that they an
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Protocol
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldvalue import flow_matching as fm
+from worldvalue.types import DataError
 
 Stream = Callable[[Tensor, Tensor], Tensor]
 
@@ -71,31 +73,25 @@ class FlowHead:
         return unspread(x.squeeze(-1)).clamp(0.0, 1.0).unflatten(0, noise.shape[:2])
 
 
-class HLGaussianHead:
-    """Classification over 51 bins with Gaussian soft targets (WVM appendix F). The tokens carry nothing."""
+class BinnedHead(ABC):
+    """Classification over bins whose centres lie evenly on [0, 1]. The tokens carry nothing."""
 
-    outputs = 51
-    SNAP = 1e-6
+    outputs: int
 
     def __init__(self) -> None:
         self.centres = torch.linspace(0.0, 1.0, self.outputs)
 
+    @abstractmethod
     def targets(self, values: Tensor) -> Tensor:
-        """Soft targets ``(..., 51)`` of values (eq. F.8); a value at an end of [0, 1] is all in the last bin there."""
-        width = 1.0 / (self.outputs - 1)
-        centres = self.centres.to(values.device)
-        soft = torch.softmax(-((values[..., None] - centres) ** 2) / (2 * width**2), dim=-1)
-        hard = F.one_hot((values > 0.5).long() * (self.outputs - 1), self.outputs).to(soft.dtype)
-        at_end = torch.minimum(values, 1.0 - values) <= self.SNAP
-        return torch.where(at_end[..., None], hard, soft)
+        """The distribution ``(..., K)`` that the model should give for values ``(...)``."""
 
     def loss(self, stream: Stream, values: Tensor) -> Tensor:
-        """Cross-entropy with the soft targets (eq. F.9)."""
+        """Cross-entropy with the targets (WVM eq. F.9)."""
         logits = _asked(stream, values).float()
         return -(self.targets(values) * logits.log_softmax(-1)).sum(-1).mean()
 
     def predict(self, stream: Stream, noise: Tensor, steps: int) -> Tensor:
-        """Draws of the distribution, moved so that their mean is its expectation (eq. F.10); one pass always."""
+        """Draws of the distribution, moved so that their mean is its expectation (WVM eq. F.10); one pass always."""
         del steps
         chances = _asked(stream, noise).float().softmax(-1)
         centres = self.centres.to(noise.device)
@@ -103,6 +99,32 @@ class HLGaussianHead:
         below = (chances.cumsum(-1) < level[..., None]).sum(-1).clamp(max=self.outputs - 1)
         drawn = centres[below]
         return (chances @ centres).mean(1, keepdim=True) + drawn - drawn.mean(1, keepdim=True)
+
+
+class HLGaussianHead(BinnedHead):
+    """51 bins with Gaussian soft targets (WVM appendix F)."""
+
+    outputs = 51
+    SNAP = 1e-6
+
+    def targets(self, values: Tensor) -> Tensor:
+        """A Gaussian of one bin's width (eq. F.8); a value at an end of [0, 1] is all in the last bin there."""
+        width = 1.0 / (self.outputs - 1)
+        centres = self.centres.to(values.device)
+        soft = torch.softmax(-((values[..., None] - centres) ** 2) / (2 * width**2), dim=-1)
+        hard = F.one_hot((values > 0.5).long() * (self.outputs - 1), self.outputs).to(soft.dtype)
+        at_end = torch.minimum(values, 1.0 - values) <= self.SNAP
+        return torch.where(at_end[..., None], hard, soft)
+
+
+class CategoricalHead(BinnedHead):
+    """201 bins and hard targets: the head of pi*0.6's value model, as ViVa describes its baseline (section 4.1.3)."""
+
+    outputs = 201
+
+    def targets(self, values: Tensor) -> Tensor:
+        """All in the nearest bin."""
+        return F.one_hot((values * (self.outputs - 1)).round().long(), self.outputs).to(values.dtype)
 
 
 class ScalarHead:
@@ -120,12 +142,21 @@ class ScalarHead:
         return unspread(_asked(stream, noise).float().squeeze(-1)).clamp(0.0, 1.0)
 
 
-HEADS: Mapping[str, type[FlowHead] | type[HLGaussianHead] | type[ScalarHead]] = {
-    "flow": FlowHead,
-    "hl_gaussian": HLGaussianHead,
-    "scalar": ScalarHead,
-}
-"""Heads by the name that a configuration gives them."""
+def value_head(name: str, shift: float = 1.0) -> ValueHead:
+    """The head of that name; ``shift`` is a flow head's.
+
+    Raises:
+        DataError: there is none.
+    """
+    made: Mapping[str, Callable[[], ValueHead]] = {
+        "flow": lambda: FlowHead(shift),
+        "hl_gaussian": HLGaussianHead,
+        "categorical": CategoricalHead,
+        "scalar": ScalarHead,
+    }
+    if name not in made:
+        raise DataError(f"There is no value head '{name}'; choose from: {', '.join(made)}.")
+    return made[name]()
 
 
 def _asked(stream: Stream, like: Tensor) -> Tensor:

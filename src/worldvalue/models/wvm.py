@@ -31,8 +31,8 @@ from worldvalue.backbones.joint_attention import KeysValues, StreamBlock
 from worldvalue.backbones.text import TextEncoder
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import FOLD
-from worldvalue.models.heads import HEADS, FlowHead, Stream, ValueHead, spread
-from worldvalue.types import Batch, DataError
+from worldvalue.models.heads import Stream, ValueHead, spread, value_head
+from worldvalue.types import Batch
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class WVMConfig:
         text_pool: neighbouring text states that become one (``TextEncoder``).
         latent_size: height and width of a latent frame.
         chunk: h, frames whose values are predicted together; 4 per latent frame.
-        weights: of the losses, by name (eq. 7: lambda is ``weights["video"]``).
+        weights: of the losses, by name (eq. 7: lambda is ``weights["video"]``); one that is left out is not computed.
         sigma_shift: flow shift of the training noise levels; 1 draws them uniformly.
-        head: how the value stream's outputs become values; a name in ``HEADS``.
+        head: how the value stream's outputs become values; a name of ``heads.value_head``.
         value_draws: noised copies of a window's values in one training step, 1 in the paper. The video is read once for
             all of them, so that more of them make the value's gradient less noisy at little cost.
     """
@@ -65,6 +65,11 @@ class WVMConfig:
     sigma_shift: float = 1.0
     head: str = "flow"
     value_draws: int = 1
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> WVMConfig:
+        """The configuration that ``dataclasses.asdict`` and JSON made ``told`` of."""
+        return cls(**{**told, "value": ExpertConfig(**told["value"]), "latent_size": tuple(told["latent_size"])})
 
 
 class Context(NamedTuple):
@@ -108,7 +113,7 @@ class WVM(nn.Module):
         return self.losses(batch)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Flow-matching losses of the value chunk and of the future latent (eqs. 5 and 6), each a mean.
+        """Flow-matching losses of the value chunk and of the future latent (eqs. 5 and 6), those that have a weight.
 
         Args:
             batch: ``latents`` ``(B, C, 2K, h, w)``, current then future; ``values`` ``(B, 1 + chunk)`` in [0, 1],
@@ -117,10 +122,11 @@ class WVM(nn.Module):
         current, future = batch["latents"].chunk(2, dim=2)
         text = batch["text"] if self.text is None else self.text(batch["tokens"])
         context = self.observe(current, text)
-        return {
-            "value": self._value_loss(batch["values"], context),
-            "video": self._video_loss(future, context, first_frame=current.shape[2]),
+        made = {
+            "value": lambda: self._value_loss(batch["values"], context),
+            "video": lambda: self._video_loss(future, context, first_frame=current.shape[2]),
         }
+        return {name: made[name]() for name in self.config.weights}
 
     def _value_loss(self, values: Tensor, context: Context) -> Tensor:
         copies = values[:, None].expand(-1, self.config.value_draws, -1)
@@ -196,9 +202,7 @@ def value_stream(config: WVMConfig) -> tuple[Expert, ValueHead]:
     Raises:
         DataError: there is no such head.
     """
-    if config.head not in HEADS:
-        raise DataError(f"There is no value head '{config.head}'; choose from: {', '.join(HEADS)}.")
-    head = FlowHead(config.sigma_shift) if config.head == "flow" else HEADS[config.head]()
+    head = value_head(config.head, config.sigma_shift)
     return Expert(config.value, dim=1, outputs=head.outputs), head
 
 

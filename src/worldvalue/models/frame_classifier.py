@@ -1,0 +1,131 @@
+"""The baseline without a world model: each frame by itself is sorted into bins of value.
+
+The design of pi*0.6's value model, as the ViVa paper describes its baseline (section 4.1.3), on the same codes of
+frames and the same text encoder as the World Value Model here: a transformer reads one frame and the instruction. It
+sees no motion, no future and no value before.
+
+Axes: B windows, S draws, h chunk length, c code channels of a frame, H W code pixels, L text tokens, D width, K bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worldvalue.backbones.text import TextEncoder
+from worldvalue.backbones.video_vae import FOLD
+from worldvalue.models.heads import Stream, value_head
+from worldvalue.types import Batch
+
+
+@dataclass(frozen=True)
+class FrameClassifierConfig:
+    """Everything that makes a frame classifier.
+
+    Attributes:
+        width, layers, heads: of the transformer.
+        patch: code pixels of a token's side.
+        code_channels: c.
+        latent_size: height and width of a frame's codes.
+        text: keys of transformers' ``UMT5Config``; trained with the model.
+        text_length: tokens of an instruction.
+        text_pool: neighbouring text states that become one (``TextEncoder``).
+        chunk: h, frames of a window whose values are asked for together; 4 per latent frame.
+        weights: of the losses, by name.
+        head: what the outputs mean; a name of ``heads.value_head``, but no flow.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    patch: int
+    code_channels: int
+    latent_size: tuple[int, int]
+    text: Mapping[str, Any]
+    text_length: int
+    text_pool: int = 1
+    chunk: int = 4
+    weights: Mapping[str, float] = field(default_factory=lambda: {"value": 1.0})
+    head: str = "categorical"
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> FrameClassifierConfig:
+        """The configuration that ``dataclasses.asdict`` and JSON made ``told`` of."""
+        return cls(**{**told, "latent_size": tuple(told["latent_size"])})
+
+
+class FrameClassifier(nn.Module):
+    """A transformer over one frame's patches and the instruction, read out at a token of its own."""
+
+    sharded_layers: tuple[type[nn.Module], ...] = (nn.TransformerEncoderLayer,)
+
+    def __init__(self, config: FrameClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.head = value_head(config.head)
+        self.text = TextEncoder(config.text, config.text_length, config.text_pool)
+        self.patches = nn.Conv2d(config.code_channels, config.width, config.patch, config.patch)
+        rows, columns = (side // config.patch for side in config.latent_size)
+        self.positions = nn.Parameter(torch.randn(1, rows * columns, config.width) * 0.02)
+        self.words = nn.Linear(self.text.dim, config.width)
+        self.reader = nn.Parameter(torch.randn(1, 1, config.width) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            config.width, config.heads, 4 * config.width, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(config.width), False)
+        self.proj_out = nn.Linear(config.width, self.head.outputs)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``losses``, under the name that wrappers of modules know."""
+        return self.losses(batch)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The head's loss of the value chunk.
+
+        Args:
+            batch: ``latents`` ``(B, 4c, 2h / 4, H, W)``, of which the future half is not looked at; ``values``
+                ``(B, 1 + h)`` in [0, 1], the prefix first, not looked at either; ``tokens`` ``(B, L)`` ids.
+        """
+        current, _ = batch["latents"].chunk(2, dim=2)
+        outputs = self.observe(current, self.text(batch["tokens"]))
+        return {"value": self.head.loss(_stream(outputs), batch["values"][:, None, 1:])}
+
+    def observe(self, current: Tensor, text: Tensor) -> Tensor:
+        """Outputs ``(B, h, K)`` for each frame of current latents ``(B, 4c, h / 4, H, W)``; ``text``: ``(B, L, D)``."""
+        frames = current.unflatten(1, (FOLD, -1)).movedim(3, 1).flatten(1, 2)
+        count = frames.shape[1]
+        patches = self.patches(frames.flatten(0, 1)).flatten(2).transpose(1, 2) + self.positions
+        words = self.words(text).repeat_interleave(count, 0)
+        tokens = torch.cat((self.reader.expand(len(patches), -1, -1), words, patches), dim=1)
+        return self.proj_out(self.layers(tokens)[:, 0]).unflatten(0, (-1, count))
+
+    def predict(self, context: Tensor, prefix: Tensor, noise: Tensor, steps: int = 1) -> Tensor:
+        """Values ``(B, S, h)`` in [0, 1], one for each noise draw of that shape.
+
+        Args:
+            context: from ``observe``.
+            prefix: not looked at.
+            noise: ``(B, S, h)`` standard normal draws.
+            steps: no matter.
+        """
+        del prefix
+        return self.head.predict(_stream(context), noise, steps)
+
+    def example_batch(self, batch_size: int = 2) -> dict[str, Tensor]:
+        """A random batch of the right names, shapes and types."""
+        config = self.config
+        frames = 2 * config.chunk // FOLD
+        return {
+            "latents": torch.randn(batch_size, FOLD * config.code_channels, frames, *config.latent_size),
+            "values": torch.rand(batch_size, 1 + config.chunk),
+            "tokens": self.text.tokenize(["pick up the cube"] * batch_size),
+        }
+
+
+def _stream(outputs: Tensor) -> Stream:
+    """Outputs ``(B, h, K)`` as a head asks for them: the same for every draw and whatever the tokens are."""
+    return lambda tokens, sigma: outputs[:, None].expand(-1, tokens.shape[1], -1, -1)
