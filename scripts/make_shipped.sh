@@ -8,15 +8,17 @@ worldvalue=.venv/bin/worldvalue
 shipped=src/worldvalue/models/shipped/tiny
 compile=$(command -v g++ > /dev/null && echo true || echo false) # saves a third of a step's time; needs a compiler
 
-for split in train train-more tune validation; do
+for split in train train-more train-scenes tune validation; do
     $worldvalue collect robosuite "$run/$split" --split $split
 done
 $worldvalue train vae --recipe tiny --data "$run/train" --out "$run/vae" --resume
-$worldvalue train wvm --recipe tiny --data "$run/train" --vae "$run/vae/vae" --out "$run/first" --resume \
-    --set "training.compile=$compile"
-$worldvalue train wvm --recipe tiny --data "$run/train" --data "$run/train-more" --init "$run/first/model" \
-    --out "$run/wvm" --resume --set "training.compile=$compile" --set training.steps=2700 \
-    --set training.peak_rate=0.0003 --set training.warmup=100
+train="$worldvalue train wvm --recipe tiny --resume --codes $run/codes --set training.compile=$compile"
+$train --data "$run/train" --vae "$run/vae/vae" --out "$run/first"
+$train --data "$run/train" --data "$run/train-more" --init "$run/first/model" --out "$run/second" \
+    --set training.steps=2700 --set training.peak_rate=0.0003 --set training.warmup=100
+$train --data "$run/train" --data "$run/train-more" --data "$run/train-scenes" --init "$run/second/model" \
+    --out "$run/wvm" --set training.steps=3200 --set training.peak_rate=0.0004 --set training.warmup=100 \
+    --set augmentation.swap=0.15
 $worldvalue calibrate "$run/tune" --model "$run/wvm/model"
 $worldvalue bench run --suite "$run/validation" --model "$run/wvm/model" --out "$run/bench"
 

@@ -43,13 +43,20 @@ _Steps = Annotated[
 ]
 
 
+_Data = Annotated[
+    list[Path],
+    typer.Option(help="Episodes to learn from: anything 'score' reads, with labels.jsonl or expert. May be repeated."),
+]
+_Out = Annotated[Path, typer.Option(help="Folder of the run: checkpoints, log, result.")]
+_RecipeName = Annotated[str, typer.Option(help="Name of a recipe in recipes.py.")]
+_Override = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting of the recipe, e.g. training.steps=100.")
+]
+_Resume = Annotated[bool, typer.Option(help="Go on from the newest checkpoint in --out.")]
+
+
 bench_app = typer.Typer(help="Measure models on labelled episodes.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
-
-
-@bench_app.callback()
-def _bench() -> None:
-    """Keeps ``run`` a command of its own."""
 
 
 @bench_app.command("run")
@@ -69,6 +76,24 @@ def bench_run(
 
     typer.echo(to_markdown(bench(suite, model or ["tiny"], out, ScoreSettings(steps=steps))))
     typer.echo(f"Written to {out}: bench.json, bench.md, and bench.html with pictures.")
+
+
+@bench_app.command("ablate")
+def bench_ablate(
+    data: _Data,
+    suite: Annotated[Path, typer.Option(help="Labelled episodes to measure on.")],
+    vae: Annotated[Path, typer.Option(help="Folder of a trained autoencoder ('train vae').")],
+    out: Annotated[Path, typer.Option(help="Folder of all runs; what is complete there is not done again.")],
+    variant: Annotated[list[str] | None, typer.Option(help="One of them alone; may be repeated.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each variant.")] = 2,
+    recipe: _RecipeName = "tiny",
+    settings: _Override = None,
+) -> None:
+    """Train and measure the paper's ablations and the baselines on the same budget; print the table."""
+    from worldvalue.ablations import VARIANTS, Ablation
+
+    ablation = Ablation(data, suite, vae, out, recipe, settings or [])
+    typer.echo(ablation.run(variant or list(VARIANTS), seeds))
 
 
 @app.command()
@@ -184,19 +209,11 @@ def robosuite(
 train = typer.Typer(help="Train models from recipes.", no_args_is_help=True)
 app.add_typer(train, name="train")
 
-_Data = Annotated[
-    list[Path],
-    typer.Option(help="Episodes to learn from: anything 'score' reads, with labels.jsonl or expert. May be repeated."),
-]
-_Out = Annotated[Path, typer.Option(help="Folder of the run: checkpoints, log, result.")]
-_RecipeName = Annotated[str, typer.Option(help="Name of a recipe in recipes.py.")]
-_Override = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a setting of the recipe, e.g. training.steps=100.")
-]
-_Resume = Annotated[bool, typer.Option(help="Go on from the newest checkpoint in --out.")]
-
-
 _Vae = Annotated[Path | None, typer.Option(help="Folder of a trained autoencoder ('train vae').")]
+_Codes = Annotated[
+    Path | None,
+    typer.Option(help="Folder of encoded frames, OUT/codes by default; runs with the same autoencoder can share it."),
+]
 _Init = Annotated[str | None, typer.Option(help="Shipped model or checkpoint folder to go on from.")]
 
 
@@ -225,6 +242,7 @@ def train_wvm(
         typer.Option(help="Video model to stand on: a Wan folder in diffusers layout, or a checkpoint folder of ours."),
     ] = None,
     init: _Init = None,
+    codes: _Codes = None,
     settings: _Override = None,
     resume: _Resume = False,
 ) -> None:
@@ -234,7 +252,7 @@ def train_wvm(
     from worldvalue.runs import train_value_model
 
     chosen, sources = find_recipe("wvm", recipe, settings or []), [open_episodes(folder) for folder in data]
-    typer.echo(f"model: {train_value_model(chosen, sources, out, vae, pretrained, init, resume)}")
+    typer.echo(f"model: {train_value_model(chosen, sources, out, vae, pretrained, init, codes, resume)}")
 
 
 @train.command("frame-classifier")
@@ -244,6 +262,7 @@ def train_frame_classifier(
     recipe: _RecipeName = "tiny",
     vae: _Vae = None,
     init: _Init = None,
+    codes: _Codes = None,
     settings: _Override = None,
     resume: _Resume = False,
 ) -> None:
@@ -254,7 +273,7 @@ def train_frame_classifier(
 
     chosen = find_recipe("frame-classifier", recipe, settings or [])
     sources = [open_episodes(folder) for folder in data]
-    typer.echo(f"model: {train_value_model(chosen, sources, out, vae, init=init, resume=resume)}")
+    typer.echo(f"model: {train_value_model(chosen, sources, out, vae, None, init, codes, resume)}")
 
 
 def main() -> None:

@@ -48,7 +48,8 @@ def train_autoencoder(recipe: Recipe, sources: Sequence[EpisodeSource], out: Pat
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as partial:
-        save_file({name: tensor.contiguous() for name, tensor in vae.state_dict().items()}, partial)
+        # Rounded as in a checkpoint: a model that stands on it and one that goes on from there share their codes.
+        save_file({name: tensor.bfloat16().contiguous() for name, tensor in vae.state_dict().items()}, partial)
     with replacing(folder / "config.json") as partial:
         partial.write_text(json.dumps(config.vae, indent=2) + "\n", encoding="utf-8")
     return folder
@@ -61,6 +62,7 @@ def train_value_model(
     vae: Path | None = None,
     pretrained: Path | None = None,
     init: str | None = None,
+    codes: Path | None = None,
     resume: bool = False,
 ) -> Path:
     """Train a value model on all successful episodes; the checkpoint folder ``out/model``.
@@ -72,6 +74,8 @@ def train_value_model(
         vae: folder of a trained frame autoencoder, as ``train_autoencoder`` leaves it.
         pretrained: a pretrained video model, see ``models.on_pretrained``: the value part starts new.
         init: a shipped model or checkpoint folder to go on from, value part and autoencoder included.
+        codes: folder where encoded frames are kept and looked for, ``out/codes`` when None; runs with the same
+            autoencoder can share it.
         resume: go on from the newest checkpoint.
 
     Raises:
@@ -92,7 +96,7 @@ def train_value_model(
         cached = [
             episode
             for source in sources
-            for episode in training_episodes(source, estimator.vae, config.picture, out / "codes")
+            for episode in training_episodes(source, estimator.vae, config.picture, codes or out / "codes")
         ]
     dataset = WindowDataset(cached, config.rate, config.model.chunk, recipe.augmentation, settings.seed)
     if settings.compile:
@@ -112,6 +116,7 @@ def _freeze(estimator: Estimator, parts: Sequence[str]) -> None:
 
 
 def _compile(model: ValueModel) -> None:
+    torch.compiler.reset()  # what earlier runs of this process compiled would count against a limit
     for layer in model.modules():
         if isinstance(layer, model.sharded_layers):
             layer.compile(dynamic=False)

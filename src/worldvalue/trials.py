@@ -48,11 +48,11 @@ def bench(suites: Sequence[Path], models: Sequence[str], out: Path, settings: Sc
     pictures: dict[str, Path] = {}
     with Progress(console=Console(stderr=True)) as progress:
         for number, model in enumerate(models):
-            contender = _contender(model, settings, [suite.source for suite in opened])
+            at_work = contender(model, settings, [suite.source for suite in opened])
             for name, suite in zip(names, opened, strict=True):
                 bar, title = progress.add_task(f"{model} on {name}", total=suite.videos), f"{model} on {name}"
-                result = run_suite(suite, contender, out, partial(progress.advance, bar))
-                curves, folder = own_predictions(suite, contender, out), out / "pictures" / f"{number}_{name}"
+                result = run_suite(suite, at_work, out, partial(progress.advance, bar))
+                curves, folder = own_predictions(suite, at_work, out), out / "pictures" / f"{number}_{name}"
                 pictures |= draw_examples(suite.source, result, curves, folder, title)
                 results[model][name] = result
     write_results(out, asdict(settings), results, pictures)
@@ -78,8 +78,8 @@ def calibrate_band(data: Path, model: Path, settings: ScoreSettings) -> Calibrat
     network.config = replace(network.config, band_margin=0.0)
     scorer = Scorer(network, settings)
     scorer.check(source)
-    contender = Contender(str(model), scorer, settings.group, identity(network, settings))
-    predictions = Predictions.of(contender, "calibration", source, model / "calibration")
+    at_work = Contender(str(model), scorer, settings.group, identity(network, settings))
+    predictions = Predictions.of(at_work, "calibration", source, model / "calibration")
     with Progress(console=Console(stderr=True)) as progress:
         predictions.make(partial(progress.advance, progress.add_task("Scoring", total=len(source))))
     found = calibrate(source, predictions)
@@ -93,8 +93,12 @@ def identity(network: Estimator, settings: ScoreSettings) -> dict[str, Any]:
     return {"model": [weights_identity(network), repr(network.config)], "settings": asdict(settings)}
 
 
-def _contender(name: str, settings: ScoreSettings, sources: Sequence[EpisodeSource]) -> Contender:
-    """A model at work, after a look at whether it fits the data."""
+def contender(name: str, settings: ScoreSettings, sources: Sequence[EpisodeSource]) -> Contender:
+    """A model at work.
+
+    Raises:
+        DataError: there is no such model, or the data lack its cameras.
+    """
     network = load_model(name)
     scorer = Scorer(network, settings)
     for source in sources:

@@ -71,7 +71,7 @@ def notes(results: Results) -> list[str]:
 
 def to_markdown(results: Results) -> str:
     """All tables and notes in Markdown."""
-    parts = [f"## {table.title}\n\n{_markdown(table)}" for table in tables(results)]
+    parts = [f"## {table.title}\n\n{markdown(table)}" for table in tables(results)]
     return "\n\n".join(parts) + "\n\n" + "\n".join(f"- {note}" for note in notes(results)) + "\n"
 
 
@@ -172,7 +172,8 @@ def _ill_defined(figure: Mapping[str, Any]) -> str:
     return f"{figure['ill_defined']} of {figure['trajectories']}"
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table) -> str:
+    """The table in Markdown, without its title."""
     rows = [table.head, ["---", *("---:" for _ in table.head[1:])], *table.rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

@@ -1,0 +1,172 @@
+"""The ablations of WVM (section 5.3, Table 4) and the baselines, trained and measured on one budget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from worldvalue.benchmark.evaluate import HEADLINE, METRICS, evaluate
+from worldvalue.benchmark.predictions import Predictions
+from worldvalue.benchmark.published import ABLATIONS
+from worldvalue.benchmark.tables import Table, markdown
+from worldvalue.data import open_episodes
+from worldvalue.data.files import replacing
+from worldvalue.recipes import find_recipe
+from worldvalue.runs import train_value_model
+from worldvalue.scoring.sliding_windows import ScoreSettings
+from worldvalue.trials import contender
+from worldvalue.types import DataError
+
+_WITHOUT_VIDEO_LOSS = 'estimator.model.weights={"value": 1.0}'
+_VIDEO_ALONE = ('estimator.model.weights={"video": 1.0}', 'frozen=["value"]')
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model to train.
+
+    Attributes:
+        title: what the table calls it.
+        settings: what is changed in its recipe.
+        model: whose recipe, in ``RECIPES``.
+        pretrained: whether its video stream and text encoder have been trained on videos alone before.
+    """
+
+    title: str
+    settings: tuple[str, ...] = ()
+    model: str = "wvm"
+    pretrained: bool = True
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "full": Variant("full"),
+    "no_video_loss": Variant("without video loss", (_WITHOUT_VIDEO_LOSS,)),
+    "scratch": Variant("video stream from scratch", pretrained=False),
+    "frozen": Variant("frozen video stream", (_WITHOUT_VIDEO_LOSS, 'frozen=["video", "text"]')),
+    "prefix_0": Variant("prefix p = 0", ("augmentation.random_prefix=0.0",)),
+    "prefix_1": Variant("prefix p = 1", ("augmentation.random_prefix=1.0",)),
+    "hl_gaussian": Variant("HL-Gaussian head", ("estimator.model.head=hl_gaussian",)),
+    "scalar": Variant("scalar regression", ("estimator.model.head=scalar",)),
+    "frame_classifier": Variant("frame classifier, 201 bins", model="frame-classifier", pretrained=False),
+}
+"""Table 4 of the paper, and two baselines. The text encoder counts as pretrained and frozen with the video stream, as
+the paper's is never trained."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What all variants share.
+
+    Attributes:
+        data: datasets of labelled episodes to learn from.
+        suite: labelled episodes to measure on.
+        vae: folder of the trained autoencoder.
+        out: folder of all runs; what is complete there is not done again.
+        recipe: name of each model's recipe.
+        settings: changed in every recipe, such as the number of steps.
+    """
+
+    data: Sequence[Path]
+    suite: Path
+    vae: Path
+    out: Path
+    recipe: str = "tiny"
+    settings: Sequence[str] = ()
+
+    def run(self, names: Sequence[str], seeds: int) -> str:
+        """Train every variant with every seed and measure it; the table, also in ``out/ablations.md`` and ``.json``.
+
+        Raises:
+            DataError: there is no such variant, or ``out`` holds runs with other settings; or see
+                ``runs.train_value_model``.
+        """
+        unknown = [name for name in names if name not in VARIANTS]
+        if unknown:
+            raise DataError(f"There is no variant '{unknown[0]}'; choose from: {', '.join(VARIANTS)}.")
+        self._claim()
+        console = Console(stderr=True)
+        figures: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        for seed in range(seeds):
+            for name in names:
+                console.print(f"{VARIANTS[name].title}, seed {seed}")
+                figures[name].append(self._measure(self._train(name, seed), console))
+        return self._write(figures)
+
+    def _claim(self) -> None:
+        """Make ``out`` the folder of this ablation: runs with other settings are not to be compared with its own."""
+        ours = {"data": list(map(str, self.data)), "vae": str(self.vae), **self._shared()}
+        path = self.out / "settings.json"
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != ours:
+            raise DataError(f"{self.out} holds runs on other data or settings; choose another --out.")
+        self.out.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial_file:
+            partial_file.write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
+
+    def _shared(self) -> dict[str, Any]:
+        return {"recipe": self.recipe, "settings": list(self.settings)}
+
+    def _train(self, name: str, seed: int) -> Path:
+        """The model of a variant, trained now if it is not there."""
+        variant = VARIANTS[name]
+        settings = [*variant.settings, f"training.seed={seed}"]
+        return self._trained(f"{name}_{seed}", variant.model, settings, self._video() if variant.pretrained else None)
+
+    def _video(self) -> Path:
+        """A model whose video stream and text encoder were trained on videos alone: one for all variants and seeds."""
+        return self._trained("video", "wvm", _VIDEO_ALONE, None)
+
+    def _trained(self, run: str, model: str, settings: Sequence[str], pretrained: Path | None) -> Path:
+        folder = self.out / run
+        if not (folder / "model" / "config.json").is_file():
+            recipe = find_recipe(model, self.recipe, [*self.settings, *settings])
+            vae = self.vae if pretrained is None else None
+            sources, codes = list(map(open_episodes, self.data)), self.out / "codes"
+            train_value_model(recipe, sources, folder, vae, pretrained, codes=codes, resume=True)
+        return folder / "model"
+
+    def _measure(self, model: Path, console: Console) -> dict[str, Any]:
+        source = open_episodes(self.suite)
+        predictions = Predictions.of(contender(str(model), ScoreSettings(), [source]), "episodes", source, self.out)
+        with Progress(console=console) as progress:
+            predictions.make(partial(progress.advance, progress.add_task("Scoring", total=len(source))))
+        return evaluate(source, predictions)
+
+    def _write(self, figures: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+        told = {
+            **self._shared(),
+            "suite": str(self.suite),
+            "variants": {name: [run["metrics"] for run in runs] for name, runs in figures.items()},
+        }
+        text = markdown(_table(figures)) + "\n"
+        for name, content in (("ablations.json", json.dumps(told, indent=2) + "\n"), ("ablations.md", text)):
+            with replacing(self.out / name) as partial_file:
+                partial_file.write_text(content, encoding="utf-8")
+        return text
+
+
+def _table(figures: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    """Mean over seeds, half the distance between the largest and the smallest, and the paper's figure."""
+    metrics = [metric for metric in METRICS if metric.name in HEADLINE.values()]
+    rows = []
+    for name, runs in figures.items():
+        row = [VARIANTS[name].title]
+        for metric in metrics:
+            found = [run["metrics"][metric.name]["mean"] for run in runs]
+            published = ABLATIONS.get(name, {}).get(metric.name)
+            row += [_mean_and_spread(found), "-" if published is None else f"{published:.2f}"]
+        rows.append(row)
+    heads = [head for metric in metrics for head in (metric.title, "paper")]
+    return Table("Ablations", ["variant", *heads], rows)
+
+
+def _mean_and_spread(found: Sequence[float | None]) -> str:
+    known = [figure for figure in found if figure is not None]
+    return f"{np.mean(known):.3f} ± {np.ptp(known) / 2:.3f}" if known else "-"
