@@ -15,10 +15,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from worldvalue.simulation.collect import FPS, plan_collection
+from worldvalue.simulation.collect import plan_collection
 from worldvalue.simulation.environment import Environment
 from worldvalue.simulation.oracle import defect, run_plan
 from worldvalue.simulation.plan import draw_plan
+from worldvalue.simulation.robosuite_episodes import ROBOSUITE
 from worldvalue.simulation.tasks import PAPER_TASKS, TASKS
 from worldvalue.types import MODES, Mode
 
@@ -50,14 +51,14 @@ class Tally:
 def measure(task: str, mode: Mode, seeds: int, seed: int) -> Tally:
     """Attempt each episode of a collection once: the plans are the first that ``collect`` would draw."""
     environment, tally = Environment(TASKS[task]), Tally()
-    for spec in track(plan_collection({task: {mode: seeds}}, seed), task, console=Console(stderr=True)):
+    for spec in track(plan_collection(ROBOSUITE, {task: {mode: seeds}}, seed), task, console=Console(stderr=True)):
         began = time.process_time()
         rng = np.random.default_rng([spec.seed, 0])
         plan = draw_plan(TASKS[task], mode, rng)
         rollout = run_plan(environment, plan, seed=int(rng.integers(2**32)))
         reason = defect(plan, rollout)
         if reason is None:
-            tally.seconds.append(len(rollout.actions) / FPS)
+            tally.seconds.append(len(rollout.actions) / ROBOSUITE.fps)
         else:
             tally.dropped[" ".join((*plan.kinds, reason))] += 1
         tally.cpu += time.process_time() - began

@@ -15,6 +15,8 @@ from worldvalue import __version__
 from worldvalue.types import DataError
 
 if TYPE_CHECKING:
+    from worldvalue.simulation.collect import Counts
+    from worldvalue.simulation.simulator import Simulator
     from worldvalue.types import Mode
 
 app = typer.Typer(
@@ -173,36 +175,66 @@ collect_app = typer.Typer(help="Collect simulated episodes.", no_args_is_help=Tr
 app.add_typer(collect_app, name="collect")
 
 
-@collect_app.callback()
-def _collect() -> None:
-    """Keeps the simulator's name a command of its own."""
+_Seed = Annotated[int, typer.Option(min=0, help="Same seed, same episodes.")]
+_Size = Annotated[int, typer.Option(min=16, help="Width and height of the pictures; even.")]
+_Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default.")]
+_Split = Annotated[
+    str | None, typer.Option(help="A split of simulation/splits.py instead, such as test: tasks, numbers and seed.")
+]
+_Collection = Annotated[Path, typer.Argument(help="Folder of the dataset to write.")]
 
 
 @collect_app.command()
 def robosuite(
-    out: Annotated[Path, typer.Argument(help="Folder of the dataset to write.")],
+    out: _Collection,
     tasks: Annotated[str, typer.Option(help="Tasks, separated by commas.")] = "lift,stack,bread,can,cereal,milk",
     expert: Annotated[int, typer.Option(min=0, help="Expert episodes of each task.")] = 10,
     hesitation: Annotated[int, typer.Option(min=0, help="Episodes of each task with a hesitation.")] = 0,
     retry: Annotated[int, typer.Option(min=0, help="Episodes of each task with a retry.")] = 0,
     failure: Annotated[int, typer.Option(min=0, help="Failed episodes of each task.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same episodes.")] = 0,
-    split: Annotated[
-        str | None, typer.Option(help="A split of simulation/splits.py instead, such as test: tasks, numbers and seed.")
-    ] = None,
-    size: Annotated[int, typer.Option(min=16, help="Width and height of the pictures; even.")] = 128,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default.")] = None,
+    seed: _Seed = 0,
+    split: _Split = None,
+    size: _Size = 128,
+    workers: _Workers = None,
 ) -> None:
     """Collect episodes of robosuite tasks; the same command again continues a stopped collection."""
-    from worldvalue.simulation.collect import Counts, collect, even_counts
+    from worldvalue.simulation.collect import even_counts
+    from worldvalue.simulation.robosuite_episodes import ROBOSUITE
+
+    modes: dict[Mode, int] = {"expert": expert, "hesitation": hesitation, "retry": retry, "failure": failure}
+    _collect(ROBOSUITE, out, even_counts(tasks.split(","), modes), seed, split, size, workers)
+
+
+@collect_app.command()
+def metaworld(
+    out: _Collection,
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks, separated by commas, such as drawer-open,push; all fifty by default.")
+    ] = None,
+    expert: Annotated[int, typer.Option(min=1, help="Expert episodes of each task.")] = 2,
+    seed: _Seed = 0,
+    split: _Split = None,
+    size: _Size = 128,
+    workers: _Workers = None,
+) -> None:
+    """Collect expert episodes of Meta-World tasks; the same command again continues a stopped collection."""
+    from worldvalue.simulation.collect import even_counts
+    from worldvalue.simulation.metaworld_episodes import METAWORLD
+
+    names = tasks.split(",") if tasks else METAWORLD.tasks
+    _collect(METAWORLD, out, even_counts(names, {"expert": expert}), seed, split, size, workers)
+
+
+def _collect(
+    simulator: Simulator, out: Path, counts: Counts, seed: int, split: str | None, size: int, workers: int | None
+) -> None:
+    from worldvalue.simulation.collect import collect
     from worldvalue.simulation.splits import find_split
 
-    if split is None:
-        modes: dict[Mode, int] = {"expert": expert, "hesitation": hesitation, "retry": retry, "failure": failure}
-        counts: Counts = even_counts(tasks.split(","), modes)
-    else:
-        counts, seed = find_split(split).counts, find_split(split).seed
-    collected = collect(out, counts, seed, size, workers)
+    if split is not None:
+        chosen = find_split(split, simulator)
+        counts, seed = chosen.counts, chosen.seed
+    collected = collect(simulator, out, counts, seed, size, workers)
     typer.echo(f"{out} is {'written' if collected else 'complete already'}.")
 
 

@@ -13,6 +13,7 @@ if importlib.util.find_spec("robosuite") is None:
 
 from worldvalue.data import open_episodes
 from worldvalue.simulation.collect import collect, collect_episode, even_counts, plan_collection, statistics
+from worldvalue.simulation.robosuite_episodes import ROBOSUITE
 from worldvalue.types import DataError, Mode
 
 COUNTS: dict[str, dict[Mode, int]] = {"lift": {"expert": 1, "hesitation": 1}}
@@ -24,12 +25,12 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     out = tmp_path_factory.mktemp("sim") / "lift"
     episodes = out.with_name("lift.partial") / "episodes"
     episodes.mkdir(parents=True)
-    first = plan_collection(COUNTS, seed=2)[0]
-    collect_episode(first, episodes, size=64)
+    first = plan_collection(ROBOSUITE, COUNTS, seed=2)[0]
+    collect_episode(ROBOSUITE, first, episodes, size=64)
     video = (episodes / first.name / "agentview.mp4").read_bytes()
     kept = (episodes / first.name / "row.json").read_text()
     (episodes / first.name / "row.json").write_text(kept.replace('"instruction": "', '"instruction": "kept: '))
-    assert collect(out, COUNTS, seed=2, size=64, workers=1)
+    assert collect(ROBOSUITE, out, COUNTS, seed=2, size=64, workers=1)
     return out, video
 
 
@@ -61,34 +62,34 @@ def test_a_complete_collection_is_left_alone_and_no_other_settings_are_taken(
     collection: tuple[Path, bytes],
 ) -> None:
     out, _ = collection
-    assert not collect(out, COUNTS, seed=2, size=64)
+    assert not collect(ROBOSUITE, out, COUNTS, seed=2, size=64)
     with pytest.raises(DataError, match="other settings"):
-        collect(out, COUNTS, seed=3, size=64)
+        collect(ROBOSUITE, out, COUNTS, seed=3, size=64)
 
 
 def test_an_episode_simulated_again_is_the_same_file(collection: tuple[Path, bytes], tmp_path: Path) -> None:
-    first = plan_collection(COUNTS, seed=2)[0]
-    collect_episode(first, tmp_path, size=64)
+    first = plan_collection(ROBOSUITE, COUNTS, seed=2)[0]
+    collect_episode(ROBOSUITE, first, tmp_path, size=64)
     assert (tmp_path / first.name / "agentview.mp4").read_bytes() == collection[1]
 
 
 def test_bad_requests_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no task 'fold'; choose from: lift"):
-        collect(tmp_path / "out", {"fold": {"expert": 1}})
+        collect(ROBOSUITE, tmp_path / "out", {"fold": {"expert": 1}})
     with pytest.raises(DataError, match="'lift' is named more than once"):
         even_counts(["lift", "can", "lift"], {"expert": 1})
     with pytest.raises(DataError, match="nothing to collect"):
-        collect(tmp_path / "out", {"lift": {"expert": 0}})
+        collect(ROBOSUITE, tmp_path / "out", {"lift": {"expert": 0}})
     with pytest.raises(DataError, match="even size"):
-        collect(tmp_path / "out", {"lift": {"expert": 1}}, size=65)
+        collect(ROBOSUITE, tmp_path / "out", {"lift": {"expert": 1}}, size=65)
     with pytest.raises(DataError, match="not a collection"):
-        collect(tmp_path, {"lift": {"expert": 1}})
+        collect(ROBOSUITE, tmp_path, {"lift": {"expert": 1}})
 
 
 def test_statistics_count_attempts_and_why_they_were_dropped(collection: tuple[Path, bytes]) -> None:
     labels = {"task": "can", "mode": "retry", "length": 200}
     rows = [{"labels": labels, "dropped": ["slip x"]}, {"labels": labels | {"length": 100}, "dropped": []}]
-    assert statistics(rows) == {
+    assert statistics(rows, 10) == {
         "can/retry": {"episodes": 2, "attempts": 3, "seconds": 15.0, "dropped": {"slip x": 1}, "kept": 0.667}
     }
     summary = json.loads((collection[0] / "collection.json").read_text())

@@ -9,7 +9,8 @@ import pytest
 if importlib.util.find_spec("robosuite") is None:
     pytest.skip("needs the simulator", allow_module_level=True)
 
-from worldvalue.simulation.environment import CAMERAS, Camera, Environment, Pose
+from worldvalue.simulation.camera import Camera
+from worldvalue.simulation.environment import CAMERAS, Environment, Pose
 from worldvalue.simulation.oracle import Rollout, defect, run_plan
 from worldvalue.simulation.plan import Plan, draw_plan
 from worldvalue.simulation.tasks import TASKS
@@ -25,7 +26,7 @@ def lift() -> Environment:
 
 @pytest.fixture(scope="module")
 def camera(lift: Environment) -> Iterator[Camera]:
-    camera = Camera(lift, 64)
+    camera = Camera(lift.model, 64)
     yield camera
     camera.close()
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from worldvalue.simulation.collect import even_counts, plan_collection
 from worldvalue.simulation.plan import Grip, Move, Plan, Retrace, Wait, draw_plan
+from worldvalue.simulation.robosuite_episodes import ROBOSUITE
 from worldvalue.simulation.tasks import BIN_PITCH, PAPER_TASKS, TASKS
 from worldvalue.types import MODES, Mode
 
@@ -113,7 +114,7 @@ def test_every_task_has_paraphrases_that_fit_the_text_encoder() -> None:
 
 def test_a_first_part_of_a_collection_is_balanced() -> None:
     modes: dict[Mode, int] = {"expert": 50, "hesitation": 15, "retry": 25, "failure": 6}
-    specs = plan_collection(even_counts(PAPER_TASKS, modes), seed=0)
+    specs = plan_collection(ROBOSUITE, even_counts(PAPER_TASKS, modes), seed=0)
     assert len({spec.name for spec in specs}) == len(specs) == 6 * 96
     tenth = specs[: len(specs) // 10]
     for task in PAPER_TASKS:
@@ -122,7 +123,7 @@ def test_a_first_part_of_a_collection_is_balanced() -> None:
 
 
 def test_seeds_of_episodes_differ_and_do_not_depend_on_what_else_is_collected() -> None:
-    small = plan_collection({"can": {"retry": 2}}, seed=3)
-    large = plan_collection(even_counts(list(TASKS), {"expert": 9, "retry": 7}), seed=3)
+    small = plan_collection(ROBOSUITE, {"can": {"retry": 2}}, seed=3)
+    large = plan_collection(ROBOSUITE, even_counts(list(TASKS), {"expert": 9, "retry": 7}), seed=3)
     assert {spec.seed for spec in small} <= {spec.seed for spec in large}
     assert len({spec.seed for spec in large}) == len(large)

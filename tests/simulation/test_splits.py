@@ -5,14 +5,18 @@ from itertools import combinations
 import pytest
 
 from worldvalue.simulation.collect import plan_collection
+from worldvalue.simulation.metaworld_episodes import METAWORLD
+from worldvalue.simulation.metaworld_tasks import INSTRUCTIONS, SEEN, UNSEEN
+from worldvalue.simulation.robosuite_episodes import ROBOSUITE
 from worldvalue.simulation.splits import SPLITS, find_split
 from worldvalue.simulation.tasks import PAPER_TASKS, TASKS
 from worldvalue.types import DataError
 
 
-def _seeds(name: str) -> set[int]:
+def _seeds(name: str) -> set[tuple[str, int]]:
     split = SPLITS[name]
-    return {spec.seed for spec in plan_collection(split.counts, split.seed)}
+    specs = plan_collection(split.simulator, split.counts, split.seed)
+    return {(split.simulator.name, spec.seed) for spec in specs}
 
 
 def test_no_episode_is_in_two_splits() -> None:
@@ -43,5 +47,20 @@ def test_counterfactual_tasks_name_the_other_objects_of_their_scene() -> None:
 
 
 def test_an_unknown_split_gets_a_sentence() -> None:
-    with pytest.raises(DataError, match="no split 'exam'; choose from: train,"):
-        find_split("exam")
+    with pytest.raises(DataError, match="no split 'exam' of robosuite; choose from: train,"):
+        find_split("exam", ROBOSUITE)
+    with pytest.raises(DataError, match="no split 'train' of metaworld; choose from: metaworld-train,"):
+        find_split("train", METAWORLD)
+
+
+def test_ten_tasks_of_metaworld_are_never_trained_on() -> None:
+    trained = {task for name, split in SPLITS.items() if "train" in name for task in split.counts}
+    assert set(SPLITS["metaworld-unseen"].counts) == set(UNSEEN)
+    assert not trained & set(UNSEEN)
+    assert (len(UNSEEN), len(SEEN), len(INSTRUCTIONS)) == (10, 40, 50)
+
+
+def test_instructions_of_metaworld_differ_and_fit_the_tiny_model() -> None:
+    phrases = [phrase for phrases in INSTRUCTIONS.values() for phrase in phrases]
+    assert len(set(phrases)) == len(phrases) == 100
+    assert max(len(phrase.encode()) for phrase in phrases) <= 64

@@ -6,7 +6,6 @@ a LeRobot v3.0 dataset with ``labels.jsonl`` at ``OUT``. Running the same comman
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import importlib.util
 import json
@@ -19,10 +18,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.progress import (
@@ -36,41 +34,12 @@ from rich.progress import (
 
 from worldvalue.data import EpisodeRecord, ManifestRow, encode_video, write_lerobot, write_manifest
 from worldvalue.data.files import replacing
-from worldvalue.simulation.plan import Plan, draw_plan
-from worldvalue.simulation.tasks import TASKS
+from worldvalue.simulation.simulator import EpisodeSpec, Simulator
 from worldvalue.types import MODES, DataError, Event, Labels, Mode
 
-if TYPE_CHECKING:
-    from worldvalue.simulation.environment import Camera, Environment
-    from worldvalue.simulation.oracle import Rollout
-
-FPS = 10
-MAX_ATTEMPTS = 50
 Counts = Mapping[str, Mapping[Mode, int]]
 """Episodes to collect, by task and mode."""
 SUMMARY = "collection.json"
-
-
-@dataclass(frozen=True)
-class EpisodeSpec:
-    """An episode to collect.
-
-    Attributes:
-        task: name of the task.
-        mode: how it should go.
-        number: which one of its task and mode, from 0.
-        seed: everything random about it follows from this.
-    """
-
-    task: str
-    mode: Mode
-    number: int
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Name of its folder; it does not depend on what else is collected."""
-        return f"{self.task}-{self.mode}-{self.number:05d}"
 
 
 def even_counts(tasks: Sequence[str], modes: Mapping[Mode, int]) -> dict[str, dict[Mode, int]]:
@@ -85,10 +54,11 @@ def even_counts(tasks: Sequence[str], modes: Mapping[Mode, int]) -> dict[str, di
     return {task: dict(modes) for task in tasks}
 
 
-def plan_collection(counts: Counts, seed: int) -> list[EpisodeSpec]:
+def plan_collection(simulator: Simulator, counts: Counts, seed: int) -> list[EpisodeSpec]:
     """All episodes in the order of collection: any first part of it is balanced over tasks and modes.
 
     Args:
+        simulator: whose tasks they are.
         counts: how many episodes.
         seed: with the task, the mode and the episode's number in them it gives the episode's own seed.
     """
@@ -99,15 +69,17 @@ def plan_collection(counts: Counts, seed: int) -> list[EpisodeSpec]:
         for number in range(modes.get(mode, 0))
     ]
     cells.sort(key=lambda cell: cell[0])
-    return [EpisodeSpec(task, mode, number, _seed(seed, task, mode, number)) for _, task, mode, number in cells]
+    places = {task: place for place, task in enumerate(simulator.tasks)}
 
+    def seed_of(task: str, mode: Mode, number: int) -> int:
+        sequence = np.random.SeedSequence([seed, places[task], MODES.index(mode), number])
+        return int(sequence.generate_state(1)[0])
 
-def _seed(seed: int, task: str, mode: Mode, number: int) -> int:
-    sequence = np.random.SeedSequence([seed, list(TASKS).index(task), MODES.index(mode), number])
-    return int(sequence.generate_state(1)[0])
+    return [EpisodeSpec(task, mode, number, seed_of(task, mode, number)) for _, task, mode, number in cells]
 
 
 def collect(
+    simulator: Simulator,
     out: Path,
     counts: Counts,
     seed: int = 0,
@@ -117,8 +89,9 @@ def collect(
     """Collect episodes into a LeRobot v3.0 dataset at ``out``, with ``labels.jsonl`` and ``collection.json``.
 
     Args:
+        simulator: where they come from.
         out: the dataset's folder.
-        counts: how many episodes, of tasks from ``TASKS``.
+        counts: how many episodes, of the simulator's tasks.
         seed: same seed, same machine: same labels and same actions.
         size: width and height of the pictures.
         workers: processes; None for one per core.
@@ -129,8 +102,14 @@ def collect(
     Raises:
         DataError: unknown task, nothing to collect, another collection in ``out``, or a dead worker.
     """
-    settings = {"counts": {task: dict(modes) for task, modes in counts.items()}, "seed": seed, "size": size, "fps": FPS}
-    _check(out, settings)
+    settings = {
+        "simulator": simulator.name,
+        "counts": {task: dict(modes) for task, modes in counts.items()},
+        "seed": seed,
+        "size": size,
+        "fps": simulator.fps,
+    }
+    _check(simulator, out, settings)
     if (out / SUMMARY).exists():
         return False
     partial = out.with_name(f"{out.name}.partial")
@@ -138,27 +117,27 @@ def collect(
     episodes.mkdir(parents=True, exist_ok=True)
     with replacing(partial / "settings.json") as file:
         file.write_text(json.dumps(settings))
-    specs = plan_collection(counts, seed)
+    specs = plan_collection(simulator, counts, seed)
     missing = [spec for spec in specs if not (episodes / spec.name).exists()]
     if missing:
-        _simulate(missing, len(specs), episodes, size, workers or len(os.sched_getaffinity(0)))
-    _finish(out, partial, settings, [episodes / spec.name for spec in specs])
+        _simulate(simulator, missing, len(specs), episodes, size, workers or len(os.sched_getaffinity(0)))
+    _finish(simulator, out, partial, settings, [episodes / spec.name for spec in specs])
     return True
 
 
-def _check(out: Path, settings: Mapping[str, Any]) -> None:
+def _check(simulator: Simulator, out: Path, settings: Mapping[str, Any]) -> None:
     """Refuse what cannot be collected."""
-    unknown = sorted(set(settings["counts"]) - set(TASKS))
+    unknown = sorted(set(settings["counts"]) - set(simulator.tasks))
     if unknown:
-        raise DataError(f"There is no task '{unknown[0]}'; choose from: {', '.join(TASKS)}.")
+        raise DataError(f"There is no task '{unknown[0]}'; choose from: {', '.join(simulator.tasks)}.")
     if not any(sum(modes.values()) for modes in settings["counts"].values()):
         raise DataError("There is nothing to collect; ask for at least one episode of one task.")
     if settings["size"] % 2:
         raise DataError(f"Pictures of {settings['size']} pixels cannot be encoded; choose an even size.")
-    if importlib.util.find_spec("robosuite") is None:
-        raise DataError("The simulator is not installed; install it with: pip install 'worldvalue[sim]'.")
+    if importlib.util.find_spec(simulator.name) is None:
+        raise DataError(f"{simulator.name} is not installed; install it with: pip install 'worldvalue[sim]'.")
     # An unfinished collection may go on with more or fewer tasks and episodes: they do not depend on each other.
-    fixed = {name: settings[name] for name in ("seed", "size", "fps")}
+    fixed = {name: settings[name] for name in ("simulator", "seed", "size", "fps")}
     partial = out.with_name(f"{out.name}.partial")
     for path, ours in ((out / SUMMARY, settings), (partial / "settings.json", fixed)):
         if path.exists():
@@ -171,7 +150,9 @@ def _check(out: Path, settings: Mapping[str, Any]) -> None:
         raise DataError(f"{out} exists already and is not a collection; choose another folder.")
 
 
-def _simulate(specs: Sequence[EpisodeSpec], total: int, episodes: Path, size: int, workers: int) -> None:
+def _simulate(
+    simulator: Simulator, specs: Sequence[EpisodeSpec], total: int, episodes: Path, size: int, workers: int
+) -> None:
     """Run the missing episodes in worker processes, with a progress bar."""
     bar_and_count = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     context = multiprocessing.get_context("spawn")
@@ -180,7 +161,7 @@ def _simulate(specs: Sequence[EpisodeSpec], total: int, episodes: Path, size: in
         ProcessPoolExecutor(min(workers, len(specs)), context, _start_worker, (os.getpid(),)) as pool,
     ):
         bar = progress.add_task("episodes", total=total, completed=total - len(specs))
-        pending = {pool.submit(collect_episode, spec, episodes, size) for spec in specs}
+        pending = {pool.submit(collect_episode, simulator, spec, episodes, size) for spec in specs}
         try:
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -215,79 +196,38 @@ def _start_worker(parent: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-@cache
-def _scene(task: str, size: int) -> tuple[Environment, Camera]:
-    """This process's environment and camera of a task; building them takes seconds."""
-    from worldvalue.simulation.environment import Camera, Environment
-
-    environment = Environment(TASKS[task])
-    camera = Camera(environment, size)
-    atexit.register(camera.close)
-    return environment, camera
-
-
-def collect_episode(spec: EpisodeSpec, episodes: Path, size: int) -> None:
-    """Simulate one episode until it goes as planned, render it, and write its folder ``episodes/TASK-MODE-NUMBER``."""
-    from worldvalue.simulation.environment import CAMERAS
-    from worldvalue.simulation.oracle import defect, run_plan
-
-    environment, camera = _scene(spec.task, size)
-    dropped: list[str] = []
-    while len(dropped) < MAX_ATTEMPTS:
-        rng = np.random.default_rng([spec.seed, len(dropped)])
-        plan = draw_plan(TASKS[spec.task], spec.mode, rng)
-        rollout = run_plan(environment, plan, seed=int(rng.integers(2**32)))
-        reason = defect(plan, rollout)
-        if reason is None:
-            break
-        dropped.append(" ".join((*plan.kinds, reason)))
-    else:
-        raise RuntimeError(f"the oracle failed {MAX_ATTEMPTS} times at {spec}: {sorted(set(dropped))}")
-    row = _describe(spec, plan, rollout, rng, dropped)
-    pictures = [camera.render(joints, CAMERAS) for joints in rollout.joints]
+def collect_episode(simulator: Simulator, spec: EpisodeSpec, episodes: Path, size: int) -> None:
+    """Simulate and render one episode, and write its folder ``episodes/TASK-MODE-NUMBER``."""
+    made, cameras = simulator.simulate(spec, size), simulator.layout().cameras
+    row = {
+        "instruction": made.instruction,
+        "labels": asdict(made.labels),
+        "seed": spec.seed,
+        "dropped": made.dropped,
+    }
+    pictures = zip(*made.pictures, strict=True)
     with replacing(episodes / spec.name) as folder:
         folder.mkdir(exist_ok=True)
-        for name, frames in zip(CAMERAS, zip(*pictures, strict=True), strict=True):
-            encode_video(folder / f"{name}.mp4", frames, FPS)
-        np.savez(folder / "columns.npz", **{"observation.state": rollout.state, "action": rollout.actions})
+        for name, frames in zip(cameras, pictures, strict=True):
+            encode_video(folder / f"{name}.mp4", frames, simulator.fps)
+        np.savez(folder / "columns.npz", **{"observation.state": made.state, "action": made.actions})
         (folder / "row.json").write_text(json.dumps(row))
 
 
-def _describe(
-    spec: EpisodeSpec, plan: Plan, rollout: Rollout, rng: np.random.Generator, dropped: list[str]
-) -> dict[str, Any]:
-    task = TASKS[spec.task]
-    instruction, counterfactual = str(rng.choice(task.instructions)), None
-    if task.others:
-        counterfactual = str(rng.choice(TASKS[str(rng.choice(task.others))].instructions))
-    m, n = rollout.segment if rollout.segment else (None, None)
-    labels = Labels(
-        length=len(rollout.actions),
-        mode=spec.mode,
-        m=m,
-        n=n,
-        success=bool(rollout.success[-1]),
-        task=spec.task,
-        kinds=plan.kinds,
-        counterfactual=counterfactual,
-        events=rollout.events,
-    )
-    return {"instruction": instruction, "labels": asdict(labels), "seed": spec.seed, "dropped": dropped}
-
-
-def _finish(out: Path, partial: Path, settings: Mapping[str, Any], folders: Sequence[Path]) -> None:
+def _finish(
+    simulator: Simulator, out: Path, partial: Path, settings: Mapping[str, Any], folders: Sequence[Path]
+) -> None:
     """Join the episodes' folders into the dataset."""
-    from worldvalue.simulation.environment import ACTION_NAMES, STATE_NAMES
-
+    layout, fps = simulator.layout(), simulator.fps
     rows = [json.loads((folder / "row.json").read_text()) for folder in folders]
     dataset = partial / "dataset"
     shutil.rmtree(dataset, ignore_errors=True)
-    names = {"observation.state": STATE_NAMES, "action": ACTION_NAMES}
-    write_lerobot(dataset, _records(folders, rows), FPS, names, robot_type="panda")
+    names = {"observation.state": layout.state_names, "action": layout.action_names}
+    write_lerobot(dataset, _records(folders, rows, layout.cameras), fps, names, robot_type=layout.robot)
     manifest = [
         ManifestRow(
             instruction=row["instruction"],
-            fps=FPS,
+            fps=fps,
             labels=_labels(row["labels"]),
             episode_index=index,
             seed=row["seed"],
@@ -296,7 +236,7 @@ def _finish(out: Path, partial: Path, settings: Mapping[str, Any], folders: Sequ
     ]
     write_manifest(dataset / "labels.jsonl", manifest)
     digest = hashlib.sha256((dataset / "labels.jsonl").read_bytes()).hexdigest()
-    summary = {**settings, "labels_sha256": digest, "statistics": statistics(rows)}
+    summary = {**settings, "labels_sha256": digest, "statistics": statistics(rows, fps)}
     (dataset / SUMMARY).write_text(json.dumps(summary, indent=2))
     dataset.rename(out)
     shutil.rmtree(partial)
@@ -307,19 +247,19 @@ def _labels(told: Mapping[str, Any]) -> Labels:
     return Labels(**{**told, "kinds": tuple(told["kinds"]), "events": events})
 
 
-def _records(folders: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> Iterator[EpisodeRecord]:
-    from worldvalue.simulation.environment import CAMERAS
-
+def _records(
+    folders: Sequence[Path], rows: Sequence[Mapping[str, Any]], cameras: Sequence[str]
+) -> Iterator[EpisodeRecord]:
     for folder, row in zip(folders, rows, strict=True):
         with np.load(folder / "columns.npz") as columns:
             yield EpisodeRecord(
                 instruction=row["instruction"],
-                videos={f"observation.images.{name}": folder / f"{name}.mp4" for name in CAMERAS},
+                videos={f"observation.images.{name}": folder / f"{name}.mp4" for name in cameras},
                 columns=dict(columns),
             )
 
 
-def statistics(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def statistics(rows: Sequence[Mapping[str, Any]], fps: float) -> dict[str, dict[str, Any]]:
     """By task and mode: episodes, attempts, share of attempts kept, mean seconds, reasons of the dropped."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -330,7 +270,7 @@ def statistics(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         )
         cell["episodes"] += 1
         cell["attempts"] += 1 + len(row["dropped"])
-        cell["seconds"] += labels["length"] / FPS
+        cell["seconds"] += labels["length"] / fps
         for reason in row["dropped"]:
             cell["dropped"][reason] = cell["dropped"].get(reason, 0) + 1
     for cell in found.values():

@@ -8,21 +8,15 @@ seed alone.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worldvalue.simulation.camera import NO_RENDERER
 from worldvalue.simulation.tasks import Task
 from worldvalue.types import DataError
 
-os.environ.setdefault("MUJOCO_GL", "egl")
-NO_RENDERER = (
-    f"MuJoCo cannot render with MUJOCO_GL={os.environ['MUJOCO_GL']}; install the system's libraries for it "
-    "(on Debian: apt install libegl1 libegl-mesa0 libgl1-mesa-dri libglvnd0) or set MUJOCO_GL to another one."
-)
 # Importing robosuite warns about optional packages that nothing here needs.
 logging.getLogger("robosuite_logs").disabled = True
 try:
@@ -270,57 +264,3 @@ def _around(points: NDArray[np.float64], yaw: float) -> Pose:
     middle = (extents.max(axis=0) + extents.min(axis=0)) / 2 @ axes
     low, high = points[:, 2].min(), points[:, 2].max()
     return Pose(np.array([*middle, high - min(GRASP_DEPTH, (high - low) / 2)]), float(yaw))
-
-
-class Camera:
-    """Renders recorded joint positions of one environment.
-
-    The software renderer spends its time on the vertices of the arm's meshes, so meshes outside the view are
-    left out (the picture stays the same), and reflections and multisampling are off.
-    """
-
-    def __init__(self, environment: Environment, size: int) -> None:
-        self._model = environment.model
-        self._data = mujoco.MjData(self._model)
-        self._model.vis.quality.offsamples = 0
-        try:
-            self._renderer = mujoco.Renderer(self._model, size, size, max_geom=1000)
-        except (mujoco.FatalError, RuntimeError) as error:
-            raise DataError(NO_RENDERER) from error
-        self._visible = np.flatnonzero(self._model.geom_group == 1)
-        self._options = mujoco.MjvOption()
-        self._options.geomgroup[:] = 0
-        self._options.geomgroup[1] = 1
-        self._options.sitegroup[:] = 0
-
-    def render(self, joints: NDArray[np.float64], cameras: Sequence[str]) -> list[NDArray[np.uint8]]:
-        """One upright picture ``(size, size, 3)`` for each camera."""
-        self._data.qpos[:] = joints
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_camlight(self._model, self._data)
-        return [self._picture(camera) for camera in cameras]
-
-    def _picture(self, name: str) -> NDArray[np.uint8]:
-        geoms, model = self._visible, self._model
-        model.geom_group[geoms] = np.where(self._in_view(name), 1, 5)
-        self._renderer.update_scene(self._data, camera=name, scene_option=self._options)
-        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-        picture = self._renderer.render()
-        model.geom_group[geoms] = 1
-        return picture
-
-    def _in_view(self, name: str) -> NDArray[np.bool_]:
-        """Which visible geoms' bounding spheres reach into the square view of a camera."""
-        camera, geoms, model = self._model.camera(name).id, self._visible, self._model
-        frame = self._data.cam_xmat[camera].reshape(3, 3)
-        seen = (self._data.geom_xpos[geoms] - self._data.cam_xpos[camera]) @ frame
-        radius = model.geom_rbound[geoms]
-        half = np.radians(model.cam_fovy[camera]) / 2
-        depth = -seen[:, 2] * np.sin(half)
-        reach = np.abs(seen[:, :2]).max(axis=1) * np.cos(half)
-        # Planes have no bounding sphere (radius 0) and are always drawn.
-        return (radius == 0) | ((reach - depth < radius) & (-seen[:, 2] > -radius))
-
-    def close(self) -> None:
-        """Free the graphics context."""
-        self._renderer.close()

@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from worldvalue.simulation.collect import Counts, even_counts
+from worldvalue.simulation.metaworld_episodes import METAWORLD
+from worldvalue.simulation.metaworld_tasks import SEEN, UNSEEN
+from worldvalue.simulation.robosuite_episodes import ROBOSUITE
+from worldvalue.simulation.simulator import Simulator
 from worldvalue.simulation.tasks import PAPER_TASKS, TASKS
 from worldvalue.types import DataError
 
@@ -23,10 +27,12 @@ class Split:
     Attributes:
         seed: of the collection.
         counts: its episodes by task and mode.
+        simulator: where they come from.
     """
 
     seed: int
     counts: Counts
+    simulator: Simulator = ROBOSUITE
 
 
 def _paper_counts() -> Counts:
@@ -66,16 +72,21 @@ SPLITS: Mapping[str, Split] = {
     "test-counterfactual": Split(_TEST_SEED, _COUNTERFACTUAL),
     "test-small": Split(_TEST_SEED, _few(_paper_counts())),
     "test-counterfactual-small": Split(_TEST_SEED, _few(_COUNTERFACTUAL)),
+    # The second embodiment: forty tasks to learn from, held-out episodes of them, and ten that are never learned from.
+    "metaworld-train": Split(0, even_counts(SEEN, {"expert": 12}), METAWORLD),
+    "metaworld-test": Split(_TEST_SEED, even_counts(SEEN, {"expert": 3}), METAWORLD),
+    "metaworld-unseen": Split(_TEST_SEED, even_counts(UNSEEN, {"expert": 10}), METAWORLD),
 }
 """All splits by name; a small one is a part of the one whose name it begins with."""
 
 
-def find_split(name: str) -> Split:
-    """A split by its name.
+def find_split(name: str, simulator: Simulator) -> Split:
+    """A simulator's split by its name.
 
     Raises:
         DataError: there is none.
     """
-    if name not in SPLITS:
-        raise DataError(f"There is no split '{name}'; choose from: {', '.join(SPLITS)}.")
-    return SPLITS[name]
+    theirs = {known: split for known, split in SPLITS.items() if split.simulator is simulator}
+    if name not in theirs:
+        raise DataError(f"There is no split '{name}' of {simulator.name}; choose from: {', '.join(theirs)}.")
+    return theirs[name]
