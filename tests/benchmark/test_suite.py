@@ -291,3 +291,13 @@ def test_a_model_that_listens_is_grounded_and_one_that_does_not_ties(tmp_path: P
     assert (controls["counterfactual"]["videos"], controls["counterfactual"]["grounding"]) == (1, 1)
     deaf = measure(source, see)["controls"]
     assert deaf["misinstructed"]["grounding"] == deaf["counterfactual"]["grounding"] == 0.5
+
+
+def test_a_model_that_breaks_under_a_wrong_instruction_is_not_grounded_and_can_still_be_written(
+    source: EpisodeSource,
+) -> None:
+    def break_down(episode: Episode, scored: NDArray[np.int64]) -> NDArray[np.floating]:
+        return np.full(len(scored), np.nan)
+
+    found = measure(source, break_down)["controls"]["misinstructed"]
+    assert found == {"videos": 2, "grounding": 0, "rise": 0, "rise_when_right": 0}

@@ -102,20 +102,27 @@ def _order(curves: Iterable[ValueCurve | DataError]) -> dict[str, Any]:
 
 
 def _grounding(own: Predictions, control: Control, wrong: Predictions) -> dict[str, Any]:
-    """How often the right instruction gains more value than the control's, and the mean gains under both."""
-    right = {index: _gain(curve) for index, curve in enumerate(own)}
-    pairs = [(right[index], _gain(curve)) for index, curve in zip(control.chosen, wrong, strict=True)]
-    pairs = [pair for pair in pairs if not np.isnan(pair).any()]
+    """How often the right instruction gains more value than the control's, and the mean gains under both.
+
+    A gain that is no number gains no more than any other, and counts as 0 in the mean.
+    """
+    right = {index: _gain(curve) for index, curve in enumerate(own) if isinstance(curve, ValueCurve)}
+    pairs = [
+        (right[index], _gain(curve))
+        for index, curve in zip(control.chosen, wrong, strict=True)
+        if index in right and isinstance(curve, ValueCurve)
+    ]
     if not pairs:
         return {"videos": 0}
     gains = np.transpose(pairs)
+    means = np.nan_to_num(gains).mean(1)
     return {
         "videos": len(pairs),
         "grounding": grounding(*gains),
-        "rise": float(gains[1].mean()),
-        "rise_when_right": float(gains[0].mean()),
+        "rise": float(means[1]),
+        "rise_when_right": float(means[0]),
     }
 
 
-def _gain(curve: ValueCurve | DataError) -> float:
-    return float("nan") if isinstance(curve, DataError) else float(curve.mean[-1] - curve.mean[0])
+def _gain(curve: ValueCurve) -> float:
+    return float(curve.mean[-1] - curve.mean[0])
