@@ -28,7 +28,7 @@ demo: $(INSTALLED) ## collect a few simulated episodes, score them, say where th
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 runs/%: | $(INSTALLED)
-	$(BIN)/worldvalue collect robosuite $@ --split $*
+	$(BIN)/worldvalue collect $(if $(filter metaworld%,$*),metaworld,robosuite) $@ --split $*
 
 bench: $(INSTALLED) | $(SUITES) ## the shipped model's table on a small part of the benchmark
 	$(BIN)/worldvalue bench run $(SUITES:%=--suite %) --out runs/bench

@@ -125,7 +125,7 @@ class Ablation:
 
     def _trained(self, run: str, model: str, settings: Sequence[str], pretrained: Path | None) -> Path:
         folder = self.out / run
-        if not (folder / "model" / "config.json").is_file():
+        if not (folder / "model" / "model.safetensors").is_file():  # what is written last
             recipe = find_recipe(model, self.recipe, [*self.settings, *settings])
             vae = self.vae if pretrained is None else None
             sources, codes = list(map(open_episodes, self.data)), self.out / "codes"

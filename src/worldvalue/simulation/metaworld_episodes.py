@@ -100,11 +100,7 @@ def _run(environment: Any, task: str, rng: np.random.Generator) -> _Rollout | st
     tempo, drift, left = rng.uniform(0.6, 1.0), np.zeros(3), AFTERWARDS
     for _ in range(MAX_STEPS):
         drift = 0.9 * drift + rng.normal(0.0, 0.02, 3)
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # the policies tell that they will be clipped, as they are here
-            action = np.clip(policy.get_action(observation), -1.0, 1.0)
+        action = np.clip(policy.get_action(observation), -1.0, 1.0)
         action[:3] = np.clip((action[:3] + drift) * tempo, -1.0, 1.0)
         rollout.see(environment, observation[:4])
         rollout.actions.append(action)
@@ -131,6 +127,8 @@ def _environment(task: str) -> Any:
     """Meta-World's environment of a task, with a new scene at each reset, drawn from the seed."""
     import metaworld.env_dict
 
+    # Its policies warn at every step that their actions will be clipped, as they are here.
+    warnings.filterwarnings("ignore", category=UserWarning, module="metaworld")
     environment = metaworld.env_dict.ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{task}-v3-goal-observable"]()
     environment._freeze_rand_vec = False
     environment.seeded_rand_vec = True
