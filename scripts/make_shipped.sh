@@ -17,13 +17,13 @@ $train --data "$run/train" --vae "$run/vae/vae" --out "$run/first"
 $train --data "$run/train" --data "$run/train-more" --init "$run/first/model" --out "$run/second" \
     --set training.steps=2700 --set training.peak_rate=0.0003 --set training.warmup=100
 $train --data "$run/train" --data "$run/train-more" --data "$run/train-scenes" --init "$run/second/model" \
-    --out "$run/wvm" --set training.steps=3200 --set training.peak_rate=0.0004 --set training.warmup=100 \
+    --out "$run/third" --set training.steps=3200 --set training.peak_rate=0.0004 --set training.warmup=100 \
     --set augmentation.swap=0.15
-$worldvalue calibrate "$run/tune" --model "$run/wvm/model"
-$worldvalue bench run --suite "$run/validation" --model "$run/wvm/model" --out "$run/bench"
+$worldvalue calibrate "$run/tune" --model "$run/third/model"
+$worldvalue bench run --suite "$run/validation" --model "$run/third/model" --out "$run/bench"
 
 mkdir -p "$shipped" docs/images
-cp "$run/wvm/model/config.json" "$run/wvm/model/model.safetensors" "$shipped/"
+cp "$run/third/model/config.json" "$run/third/model/model.safetensors" "$shipped/"
 cp "$run/bench/bench.json" "$shipped/figures.json"
-$worldvalue score "$run/validation" --model "$run/wvm/model" --out "$run/report"
-.venv/bin/python scripts/future_frames.py "$run/validation" --model "$run/wvm/model" --out docs/images/future_frames.png
+$worldvalue score "$run/validation" --model "$run/third/model" --out "$run/report"
+.venv/bin/python scripts/future_frames.py "$run/validation" --model "$run/third/model" --out docs/images/future_frames.png

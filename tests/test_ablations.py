@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.small import small_classifier_config, small_recipe, write_painted_videos
-from worldvalue.ablations import VARIANTS
+from worldvalue.ablations import VARIANTS, _table
 from worldvalue.benchmark.published import ABLATIONS
 from worldvalue.cli import app
 from worldvalue.models import load_model
@@ -63,8 +63,37 @@ def test_runs_with_other_settings_are_not_mixed(words: list[str], tmp_path: Path
     (tmp_path / "out" / "settings.json").write_text("{}")
     with pytest.raises(DataError, match="other data or settings"):
         _run(*words, "--variant", "full")
-    with pytest.raises(DataError, match="no variant 'half'; choose from: full"):
-        _run(*words, "--variant", "half")
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--variant", "half"), "no variant 'half'; choose from: full"),
+        (("--set", "estimator.model.value_draws=1"), "no setting 'estimator.model.value_draws'"),
+        (("--suite", "LABELLESS"), "no labels to measure with"),
+        (("--suite", "nowhere"), "nowhere"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_at_once(
+    words: list[str], tmp_path: Path, more: tuple[str, str], sentence: str
+) -> None:
+    """The frame classifier, the last of the variants, does not know ``value_draws``."""
+    labelless = write_painted_videos(tmp_path / "labelless", [Labels(20)])
+    with pytest.raises(DataError, match=sentence):
+        _run(*words, more[0], more[1].replace("LABELLESS", str(labelless)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_table_gives_mean_and_half_the_spread_over_seeds() -> None:
+    def run(*figures: float) -> dict:
+        names = ("expert_voc", "hesitation_rmse", "retry_voc")
+        return {"metrics": {name: {"mean": figure} for name, figure in zip(names, figures, strict=True)}}
+
+    table = _table({"full": [run(0.9, 0.1, 0.5), run(0.8, 0.2, 0.7)], "scalar": [run(0.9, 0.1, 0.5)]})
+    assert table.rows == [
+        ["full", "0.850 ± 0.050", "0.95", "0.150 ± 0.050", "0.05", "0.600 ± 0.100", "0.78"],
+        ["scalar regression", "0.900", "-", "0.100", "-", "0.500", "-"],
+    ]
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))

@@ -16,6 +16,7 @@ from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import load_model
 from worldvalue.models.frame_classifier import FrameClassifier
 from worldvalue.recipes import RECIPES
+from worldvalue.runs import _freeze
 from worldvalue.scoring.sliding_windows import ScoreSettings, score
 from worldvalue.training.episodes import StoredCodes, target_values, training_episodes
 from worldvalue.types import DataError, Labels
@@ -102,6 +103,24 @@ def test_frozen_parts_stay_and_losses_without_weight_are_left_out(data: Path, tm
     assert header == "step,seconds,learning_rate,value"
 
 
+def test_losses_that_depend_on_nothing_that_is_trained_get_a_sentence(data: Path, tmp_path: Path) -> None:
+    small_estimator().save(tmp_path / "old")
+    words = ["train", "wvm", "--recipe", "small", "--data", str(data), "--init", str(tmp_path / "old")]
+    words += ["--out", str(tmp_path / "out"), "--set", 'frozen=["video", "text"]']
+    words += ["--set", 'estimator.model.weights={"video": 1.0}']
+    with pytest.raises(DataError, match="depend on no part that is trained"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_a_frozen_text_encoder_is_still() -> None:
+    """It has dropout, which must not go on."""
+    estimator = small_estimator().train()
+    _freeze(estimator, ["text"])
+    tokens = estimator.model.text.tokenize(["push the square"])
+    assert torch.equal(estimator.model.text(tokens), estimator.model.text(tokens))
+    assert estimator.model.value.training
+
+
 def test_several_datasets_are_learned_from_together(data: Path, tmp_path: Path) -> None:
     more, both = tmp_path / "more", ("--recipe", "small", "--data", data, "--data", tmp_path / "more")
     shutil.copytree(data, more, copy_function=shutil.copy)  # new times make it another dataset
@@ -141,6 +160,11 @@ def test_targets_follow_the_labels(data: Path) -> None:
         (("--recipe", "wan22_5b"), "--pretrained"),
         (("--recipe", "small", "--vae", "nowhere", "--init", "tiny"), "Give one of"),
         (("--init", "tiny", "--set", 'frozen=["audio"]'), "no part 'audio'.* it has: video, value, text"),
+        (("--init", "tiny", "--set", "frozen=video"), "'frozen' takes a list"),
+        (("--init", "tiny", "--set", 'frozen=["video", "value", "text"]'), "Every part of the model is frozen"),
+        (("--init", "tiny", "--set", 'estimator.model.weights={"valu": 1.0}'), "no loss 'valu'; .*: value, video"),
+        (("--init", "tiny", "--set", "estimator.model.weights={}"), "No loss has a weight"),
+        (("--pretrained", "nowhere"), "nowhere is neither a folder nor a shipped model"),
     ],
 )
 def test_what_cannot_be_trained_gets_a_sentence(data: Path, tmp_path: Path, words: tuple, sentence: str) -> None:

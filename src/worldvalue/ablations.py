@@ -1,7 +1,8 @@
-"""The ablations of WVM (section 5.3, Table 4) and the baselines, trained and measured on one budget."""
+"""The ablations of WVM (section 5.3, Table 4) and two baselines, trained and measured with the same data and steps."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from worldvalue.benchmark.published import ABLATIONS
 from worldvalue.benchmark.tables import Table, markdown
 from worldvalue.data import open_episodes
 from worldvalue.data.files import replacing
-from worldvalue.recipes import find_recipe
+from worldvalue.data.identity import dataset_identity
+from worldvalue.data.pictures import cameras_shown
+from worldvalue.recipes import Recipe, find_recipe
 from worldvalue.runs import train_value_model
 from worldvalue.scoring.sliding_windows import ScoreSettings
 from worldvalue.trials import contender
@@ -84,49 +87,69 @@ class Ablation:
     def run(self, names: Sequence[str], seeds: int) -> str:
         """Train every variant with every seed and measure it; the table, also in ``out/ablations.md`` and ``.json``.
 
+        Both are written anew after every run, with what there is.
+
         Raises:
-            DataError: there is no such variant, or ``out`` holds runs with other settings; or see
-                ``runs.train_value_model``.
+            DataError: there is no such variant, a setting or the suite does not fit, or ``out`` holds runs on other
+                data or settings; or see ``runs.train_value_model``.
         """
-        unknown = [name for name in names if name not in VARIANTS]
-        if unknown:
-            raise DataError(f"There is no variant '{unknown[0]}'; choose from: {', '.join(VARIANTS)}.")
+        self._check(names)
         self._claim()
         console = Console(stderr=True)
         figures: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        text = ""
         for seed in range(seeds):
             for name in names:
                 console.print(f"{VARIANTS[name].title}, seed {seed}")
                 figures[name].append(self._measure(self._train(name, seed), console))
-        return self._write(figures)
+                text = self._write(figures)
+        return text
+
+    def _check(self, names: Sequence[str]) -> None:
+        """Refuse now what would fail after hours."""
+        unknown = [name for name in names if name not in VARIANTS]
+        if unknown:
+            raise DataError(f"There is no variant '{unknown[0]}'; choose from: {', '.join(VARIANTS)}.")
+        recipes = [self._recipe(VARIANTS[name].model, VARIANTS[name].settings) for name in names]
+        labelled = [episode for episode in open_episodes(self.suite) if episode.labels and episode.labels.mode]
+        if not labelled:
+            raise DataError(f"{self.suite} has no labels to measure with; give a dataset with labels.jsonl.")
+        for recipe in recipes:
+            cameras_shown(labelled[0], recipe.estimator.picture)
 
     def _claim(self) -> None:
         """Make ``out`` the folder of this ablation: runs with other settings are not to be compared with its own."""
-        ours = {"data": list(map(str, self.data)), "vae": str(self.vae), **self._shared()}
-        path = self.out / "settings.json"
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != ours:
+        ours = {
+            "data": [dataset_identity(open_episodes(path)) for path in self.data],
+            "vae": hashlib.sha256((self.vae / "model.safetensors").read_bytes()).hexdigest(),
+            **self._shared(),
+        }
+        path, told = self.out / "settings.json", json.dumps(ours, indent=2) + "\n"
+        if path.is_file() and path.read_text(encoding="utf-8") != told:
             raise DataError(f"{self.out} holds runs on other data or settings; choose another --out.")
         self.out.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial_file:
-            partial_file.write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
+            partial_file.write_text(told, encoding="utf-8")
 
     def _shared(self) -> dict[str, Any]:
         return {"recipe": self.recipe, "settings": list(self.settings)}
 
+    def _recipe(self, model: str, settings: Sequence[str]) -> Recipe:
+        return find_recipe(model, self.recipe, [*self.settings, *settings])
+
     def _train(self, name: str, seed: int) -> Path:
         """The model of a variant, trained now if it is not there."""
         variant = VARIANTS[name]
-        settings = [*variant.settings, f"training.seed={seed}"]
-        return self._trained(f"{name}_{seed}", variant.model, settings, self._video() if variant.pretrained else None)
+        recipe = self._recipe(variant.model, [*variant.settings, f"training.seed={seed}"])
+        return self._trained(f"{name}_{seed}", recipe, self._video() if variant.pretrained else None)
 
     def _video(self) -> Path:
         """A model whose video stream and text encoder were trained on videos alone: one for all variants and seeds."""
-        return self._trained("video", "wvm", _VIDEO_ALONE, None)
+        return self._trained("video", self._recipe("wvm", _VIDEO_ALONE), None)
 
-    def _trained(self, run: str, model: str, settings: Sequence[str], pretrained: Path | None) -> Path:
+    def _trained(self, run: str, recipe: Recipe, pretrained: Path | None) -> Path:
         folder = self.out / run
         if not (folder / "model" / "model.safetensors").is_file():  # what is written last
-            recipe = find_recipe(model, self.recipe, [*self.settings, *settings])
             vae = self.vae if pretrained is None else None
             sources, codes = list(map(open_episodes, self.data)), self.out / "codes"
             train_value_model(recipe, sources, folder, vae, pretrained, codes=codes, resume=True)
@@ -169,4 +192,6 @@ def _table(figures: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
 
 def _mean_and_spread(found: Sequence[float | None]) -> str:
     known = [figure for figure in found if figure is not None]
-    return f"{np.mean(known):.3f} ± {np.ptp(known) / 2:.3f}" if known else "-"
+    if len(known) < 2:
+        return f"{known[0]:.3f}" if known else "-"
+    return f"{np.mean(known):.3f} ± {np.ptp(known) / 2:.3f}"

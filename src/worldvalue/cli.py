@@ -91,7 +91,7 @@ def bench_ablate(
     recipe: _RecipeName = "tiny",
     settings: _Override = None,
 ) -> None:
-    """Train and measure the paper's ablations and the baselines on the same budget; print the table."""
+    """Train and measure the paper's ablations and two baselines with the same data and steps; print the table."""
     from worldvalue.ablations import VARIANTS, Ablation
 
     ablation = Ablation(data, suite, vae, out, recipe, settings or [])
@@ -270,8 +270,8 @@ def train_wvm(
     recipe: _RecipeName = "tiny",
     vae: _Vae = None,
     pretrained: Annotated[
-        Path | None,
-        typer.Option(help="Video model to stand on: a Wan folder in diffusers layout, or a checkpoint folder of ours."),
+        str | None,
+        typer.Option(help="Video model to stand on: a Wan folder in diffusers layout, or a model as --init takes it."),
     ] = None,
     init: _Init = None,
     codes: _Codes = None,

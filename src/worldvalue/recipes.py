@@ -78,7 +78,7 @@ def tiny() -> Recipe:
 
 
 def tiny_frame_classifier() -> Recipe:
-    """The baseline without a world model, as large as the shipped model's video stream and on the same autoencoder.
+    """The baseline without a world model, as wide and deep as the shipped model's video stream, on its autoencoder.
 
     Run: ``worldvalue train frame-classifier --data DIR --vae VAE/vae --out RUN``.
     """
@@ -220,7 +220,9 @@ _KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: 
 
 def _fitting(old: Any, value: Any, whole: str) -> Any:
     """The value, if it is of the old one's kind."""
-    if isinstance(old, tuple) and isinstance(value, list):
+    if isinstance(old, tuple):
+        if not isinstance(value, list):
+            raise DataError(f'\'{whole}\' takes a list such as ["a", "b"], not {value!r}.')
         value = tuple(value)
     kind = type(old)
     if kind is float and type(value) is int:

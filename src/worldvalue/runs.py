@@ -60,7 +60,7 @@ def train_value_model(
     sources: Sequence[EpisodeSource],
     out: Path,
     vae: Path | None = None,
-    pretrained: Path | None = None,
+    pretrained: str | Path | None = None,
     init: str | None = None,
     codes: Path | None = None,
     resume: bool = False,
@@ -101,9 +101,12 @@ def train_value_model(
     dataset = WindowDataset(cached, config.rate, config.model.chunk, recipe.augmentation, settings.seed)
     if settings.compile:
         _compile(estimator.model)
-    train(estimator, config.model.weights, dataset, _collate_windows(estimator, cached), settings, out, resume)
+    unused = set(config.model.weights) != estimator.model.losses_known
+    collate = _collate_windows(estimator, cached)
+    train(estimator, config.model.weights, dataset, collate, settings, out, resume, unused)
     if processes.is_main_process:
         estimator.save(out / "model")
+    processes.wait_for_everyone()
     return out / "model"
 
 
@@ -112,7 +115,9 @@ def _freeze(estimator: Estimator, parts: Sequence[str]) -> None:
         found = dict(estimator.model.named_children())
         if part not in found:
             raise DataError(f"The model has no part '{part}' to be frozen; it has: {', '.join(found)}.")
-        found[part].requires_grad_(False)
+        found[part].requires_grad_(False).eval()
+    if not any(parameter.requires_grad for parameter in estimator.parameters()):
+        raise DataError("Every part of the model is frozen; there is nothing to train.")
 
 
 def _compile(model: ValueModel) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,10 +220,12 @@ class ValueModel(Protocol):
         config: a frozen dataclass; ``weights`` are those of the losses, ``chunk`` is h, ``text_length`` counts tokens.
         text: encoder of instructions that is trained with the model; None when text states come from outside.
         sharded_layers: layer types that are one unit of sharding, checkpointing and compiling.
+        losses_known: names of all losses it can compute; those without a weight are left out.
     """
 
     config: Any
     text: Any
+    losses_known: ClassVar[frozenset[str]]
     sharded_layers: tuple[type[torch.nn.Module], ...]
 
     def __call__(self, batch: Batch) -> dict[str, torch.Tensor]:

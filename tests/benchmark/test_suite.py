@@ -296,8 +296,11 @@ def test_a_model_that_listens_is_grounded_and_one_that_does_not_ties(tmp_path: P
 def test_a_model_that_breaks_under_a_wrong_instruction_is_not_grounded_and_can_still_be_written(
     source: EpisodeSource,
 ) -> None:
+    own = {episode.name: episode.instruction for episode in source}
+
     def break_down(episode: Episode, scored: NDArray[np.int64]) -> NDArray[np.floating]:
-        return np.full(len(scored), np.nan)
+        right = episode.instruction == own[episode.name.split(",")[0]]
+        return see(episode, scored) if right else np.full(len(scored), np.nan)
 
     found = measure(source, break_down)["controls"]["misinstructed"]
-    assert found == {"videos": 2, "grounding": 0, "rise": 0, "rise_when_right": 0}
+    assert found == {"videos": 2, "grounding": 0, "rise": 0, "rise_when_right": pytest.approx(1, abs=0.1)}

@@ -87,7 +87,7 @@ def test_a_checkpoint_of_ours_lends_all_but_its_value_part(
         if not name.startswith("model.value."):
             assert torch.equal(tensor, kept.state_dict()[name].bfloat16().float()), name
     assert not made.model.value.proj_out.weight.any()  # as a new stream starts
-    with pytest.raises(DataError, match="not the shape of the recipe"):
+    with pytest.raises(DataError, match="not the recipe's shape"):
         on_pretrained(tmp_path, replace(config, model=replace(config.model, video={**VIDEO, "num_layers": 2})))
 
 

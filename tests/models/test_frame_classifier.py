@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.backbones.test_video_vae import WAN
 from tests.small import small_classifier_config
 
+from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import Estimator
 from worldvalue.models.frame_classifier import FrameClassifier
 from worldvalue.types import DataError, ValueModel
@@ -62,5 +64,21 @@ def test_it_learns_to_tell_two_frames_apart() -> None:
 
 def test_it_is_a_value_model_and_refuses_an_autoencoder_of_whole_windows() -> None:
     assert isinstance(_model(), ValueModel)
+    config = small_classifier_config()
     with pytest.raises(DataError, match="reads single frames"):
-        Estimator(replace(small_classifier_config(), vae_class="AutoencoderKLWan", vae={}))
+        Estimator(replace(config, vae_class="AutoencoderKLWan", vae=WAN))
+    with pytest.raises(DataError, match="another head than flow"):
+        Estimator(replace(config, model=replace(config.model, head="flow")))
+    with pytest.raises(DataError, match=r"codes of \(4, 8\)"):
+        Estimator(replace(config, picture=PictureSettings(32, 64)))
+
+
+@torch.no_grad()
+def test_scoring_sees_what_training_sees() -> None:
+    """torch takes another way through its layers when nothing is trained."""
+    model = _model()
+    current, text = torch.randn(2, 16, 1, 8, 8), torch.randn(2, 8, 16)
+    quick = model.eval().observe(current, text)
+    with torch.enable_grad():
+        plain = model.train().observe(current, text)
+    torch.testing.assert_close(quick, plain.detach(), atol=1e-5, rtol=1e-4)

@@ -9,6 +9,9 @@ import pytest
 if importlib.util.find_spec("metaworld") is None:
     pytest.skip("needs the simulator", allow_module_level=True)
 
+from typer.testing import CliRunner
+
+from worldvalue.cli import app
 from worldvalue.data import open_episodes
 from worldvalue.simulation.collect import collect, collect_episode, plan_collection
 from worldvalue.simulation.metaworld_episodes import MAX_STEPS, METAWORLD, _Rollout, _scene
@@ -68,6 +71,24 @@ def test_an_attempt_that_closes_the_gripper_twice_is_known() -> None:
     for gripper in (-1.0, 1.0, 1.0, -1.0, 1.0):
         rollout.actions.append(np.array([0.0, 0.0, 0.0, gripper]))
     assert rollout.grasps() == 2
+
+
+def test_every_task_of_metaworld_has_its_instructions() -> None:
+    from metaworld.policies import ENV_POLICY_MAP
+
+    assert set(INSTRUCTIONS) == {name.removesuffix("-v3") for name in ENV_POLICY_MAP}
+
+
+def test_the_command_takes_splits_of_its_own_simulator_and_leaves_a_complete_collection(collection: Path) -> None:
+    def invoke(*words: object) -> str:
+        return CliRunner().invoke(app, ["collect", *map(str, words)], catch_exceptions=False).output
+
+    with pytest.raises(DataError, match="no split 'train' of metaworld"):
+        invoke("metaworld", collection, "--split", "train")
+    again = ("--tasks", "drawer-open,reach", "--expert", 1, "--seed", 3, "--size", 64)
+    assert "complete already" in invoke("metaworld", collection, *again)
+    with pytest.raises(DataError, match="no task 'reach'"):
+        invoke("robosuite", collection, "--tasks", "reach")
 
 
 def test_there_are_experts_only() -> None:

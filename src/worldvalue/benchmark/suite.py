@@ -104,7 +104,7 @@ def _order(curves: Iterable[ValueCurve | DataError]) -> dict[str, Any]:
 def _grounding(own: Predictions, control: Control, wrong: Predictions) -> dict[str, Any]:
     """How often the right instruction gains more value than the control's, and the mean gains under both.
 
-    A gain that is no number gains no more than any other, and counts as 0 in the mean.
+    A pair with a gain that is no number counts as not grounded; in the means such a gain is 0.
     """
     right = {index: _gain(curve) for index, curve in enumerate(own) if isinstance(curve, ValueCurve)}
     pairs = [

@@ -6,7 +6,7 @@ A checkpoint folder holds ``config.json`` and ``model.safetensors`` (bf16), noth
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,11 @@ from worldvalue.types import Batch, DataError, Episode, ValueModel
 SHIPPED = Path(__file__).parent / "shipped"
 AUTOENCODERS: Mapping[str, type[FrameVAE] | type[WanVAE]] = {"AutoencoderKL": FrameVAE, "AutoencoderKLWan": WanVAE}
 ModelConfig = WVMConfig | FrameClassifierConfig
-CONFIGS: Mapping[str, type[ModelConfig]] = {"WVM": WVMConfig, "FrameClassifier": FrameClassifierConfig}
-"""Configurations by the class of the model, as a checkpoint's ``config.json`` names it."""
+MODELS: Mapping[str, tuple[type[ModelConfig], Callable[[Any], ValueModel]]] = {
+    "WVM": (WVMConfig, WVM),
+    "FrameClassifier": (FrameClassifierConfig, FrameClassifier),
+}
+"""Configurations and models by the model's class, as a checkpoint's ``config.json`` names it."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,18 @@ class EstimatorConfig:
 
 
 class Estimator(nn.Module):
-    """Frozen autoencoder, value model, picture settings and frame rate, together."""
+    """Frozen autoencoder, value model, picture settings and frame rate, together.
+
+    Raises:
+        DataError: parts that do not fit together, or weights of losses that the model does not know.
+    """
 
     def __init__(self, config: EstimatorConfig) -> None:
         super().__init__()
         self.config = config
         self.vae: VideoVAE = AUTOENCODERS[config.vae_class](config.vae)
         self.vae.requires_grad_(False)
-        self.model: ValueModel = _model(config)
+        self.model: ValueModel = _model(config, self.vae)
 
     @property
     def device(self) -> torch.device:
@@ -136,10 +143,8 @@ def load_model(name_or_folder: str | Path) -> Estimator:
     Raises:
         DataError: no such model; or its files do not fit together.
     """
-    folder = SHIPPED / str(name_or_folder)
-    if not (folder / "config.json").is_file():
-        folder = Path(name_or_folder)
-    if not (folder / "config.json").is_file():
+    folder = _checkpoint_folder(name_or_folder)
+    if folder is None:
         shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())) or "none"
         raise DataError(
             f"{name_or_folder} is neither a shipped model ({shipped}) nor a folder with config.json and "
@@ -156,12 +161,18 @@ def load_model(name_or_folder: str | Path) -> Estimator:
     return estimator.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def on_pretrained(folder: Path, config: EstimatorConfig) -> Estimator:
+def _checkpoint_folder(name_or_folder: str | Path) -> Path | None:
+    """Where a shipped model's or another checkpoint's files are, if there is one."""
+    candidates = (SHIPPED / str(name_or_folder), Path(name_or_folder))
+    return next((folder for folder in candidates if (folder / "config.json").is_file()), None)
+
+
+def on_pretrained(name_or_folder: str | Path, config: EstimatorConfig) -> Estimator:
     """A new estimator on a pretrained video model: its video stream, autoencoder and text encoder; the rest starts new.
 
     Args:
-        folder: a Wan model in diffusers layout (``transformer/``, ``vae/``, ``text_encoder/``, ``tokenizer/``), whose
-            shapes replace those of the configuration; or a checkpoint folder of ours.
+        name_or_folder: a Wan model in diffusers layout (``transformer/``, ``vae/``, ``text_encoder/``,
+            ``tokenizer/``), whose shapes replace those of the configuration; or a model as ``load_model`` takes it.
         config: of the estimator.
 
     Raises:
@@ -169,20 +180,27 @@ def on_pretrained(folder: Path, config: EstimatorConfig) -> Estimator:
     """
     if not isinstance(config.model, WVMConfig):
         raise DataError("This recipe has no video stream that could be pretrained; leave --pretrained out.")
-    if (folder / "config.json").is_file():
-        return _on_checkpoint(folder, config)
+    if _checkpoint_folder(name_or_folder):
+        return _on_checkpoint(name_or_folder, config)
+    folder = Path(name_or_folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is neither a folder nor a shipped model; give --pretrained a video model's folder.")
     return _on_wan(folder, config, config.model)
 
 
-def _on_checkpoint(folder: Path, config: EstimatorConfig) -> Estimator:
-    kept, estimator = load_model(folder), Estimator(config)
-    theirs, ours = (dict(one.model.named_children()) for one in (kept, estimator))
+def _on_checkpoint(name_or_folder: str | Path, config: EstimatorConfig) -> Estimator:
+    kept = load_model(name_or_folder)
+    if not isinstance(kept.model, WVM):
+        raise DataError(f"{name_or_folder} has no video stream; give a World Value Model or a Wan model.")
+    estimator = Estimator(replace(config, text_folder=kept.config.text_folder))
+    assert isinstance(estimator.model, WVM)
     try:
         estimator.vae.load_state_dict(kept.vae.state_dict())
-        for part in ("video", "text"):
-            ours[part].load_state_dict(theirs[part].state_dict())
-    except (KeyError, RuntimeError) as error:
-        raise DataError(f"{folder} has not the shape of the recipe; give the recipe it was trained with.") from error
+        estimator.model.video.load_state_dict(kept.model.video.state_dict())
+        if estimator.model.text is not None and kept.model.text is not None:
+            estimator.model.text.load_state_dict(kept.model.text.state_dict())
+    except RuntimeError as error:
+        raise DataError(f"{name_or_folder} has not the recipe's shape; use the recipe it was trained with.") from error
     return estimator
 
 
@@ -210,17 +228,20 @@ def _on_wan(folder: Path, config: EstimatorConfig, model: WVMConfig) -> Estimato
     return estimator
 
 
-def _model(config: EstimatorConfig) -> ValueModel:
-    """The value model of a configuration.
-
-    Raises:
-        DataError: it needs frames that are encoded one by one, and the autoencoder does not do that.
-    """
-    if isinstance(config.model, WVMConfig):
-        return WVM(config.model)
-    if not AUTOENCODERS[config.vae_class].caches_frames:
-        raise DataError(f"A frame classifier reads single frames; {config.vae_class} does not encode them one by one.")
-    return FrameClassifier(config.model)
+def _model(config: EstimatorConfig, vae: VideoVAE) -> ValueModel:
+    """The value model of a configuration, after a look at whether it fits the rest."""
+    if isinstance(config.model, FrameClassifierConfig):
+        if not vae.caches_frames:
+            raise DataError(f"A frame classifier reads single frames; {config.vae_class} does not encode them alone.")
+        side = (config.picture.height // vae.scale, config.picture.width // vae.scale)
+        if config.model.latent_size != side:
+            raise DataError(f"The pictures make codes of {side}; set estimator.model.latent_size to that.")
+    made = next(model(config.model) for known, model in MODELS.values() if isinstance(config.model, known))
+    unknown = sorted(set(config.model.weights) - made.losses_known)
+    if unknown or not config.model.weights:
+        told = f"There is no loss '{unknown[0]}'" if unknown else "No loss has a weight"
+        raise DataError(f"{told}; give a weight to one or more of: {', '.join(sorted(made.losses_known))}.")
+    return made
 
 
 def _public(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,7 +249,8 @@ def _public(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config(told: dict[str, Any]) -> EstimatorConfig:
-    model = CONFIGS[told.pop("model_class")].read(told.pop("model"))
+    known, _ = MODELS[told.pop("model_class", "WVM")]  # those written before there was another do not say
+    model = known.read(told.pop("model"))
     shown = told.pop("picture")
     shown["cameras"] = tuple(shown["cameras"]) if shown["cameras"] else None
     return EstimatorConfig(model=model, picture=PictureSettings(**shown), **told)

@@ -1,8 +1,9 @@
 """The baseline without a world model: each frame by itself is sorted into bins of value.
 
-The design of pi*0.6's value model, as the ViVa paper describes its baseline (section 4.1.3), on the same codes of
-frames and the same text encoder as the World Value Model here: a transformer reads one frame and the instruction. It
-sees no motion, no future and no value before.
+The baseline of the ViVa paper (section 4.1.3), after pi*0.6, is a vision-language model that sorts a frame into one of
+201 bins of return. Here the bins are the same; in the place of the vision-language model a small transformer, trained
+from scratch, reads the codes of one frame and the instruction, both encoded as for the World Value Model. It sees no
+motion, no future and no value before.
 
 Axes: B windows, S draws, h chunk length, c code channels of a frame, H W code pixels, L text tokens, D width, K bins.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from worldvalue.backbones.text import TextEncoder
 from worldvalue.backbones.video_vae import FOLD
 from worldvalue.models.heads import Stream, value_head
-from worldvalue.types import Batch
+from worldvalue.types import Batch, DataError
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,12 @@ class FrameClassifier(nn.Module):
 
     sharded_layers: tuple[type[nn.Module], ...] = (nn.TransformerEncoderLayer,)
 
+    losses_known: ClassVar[frozenset[str]] = frozenset({"value"})
+
     def __init__(self, config: FrameClassifierConfig) -> None:
         super().__init__()
+        if config.head == "flow":
+            raise DataError("A frame classifier has no tokens to be noised; choose another head than flow.")
         self.config = config
         self.head = value_head(config.head)
         self.text = TextEncoder(config.text, config.text_length, config.text_pool)

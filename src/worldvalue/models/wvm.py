@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +90,7 @@ class WVM(nn.Module):
     """World Value Model: video stream, value stream with its head, and (at tiny size) the text encoder."""
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
+    losses_known: ClassVar[frozenset[str]] = frozenset({"value", "video"})
 
     def __init__(self, config: WVMConfig) -> None:
         super().__init__()

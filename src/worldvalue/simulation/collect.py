@@ -141,7 +141,7 @@ def _check(simulator: Simulator, out: Path, settings: Mapping[str, Any]) -> None
     partial = out.with_name(f"{out.name}.partial")
     for path, ours in ((out / SUMMARY, settings), (partial / "settings.json", fixed)):
         if path.exists():
-            earlier = json.loads(path.read_text())
+            earlier = {"simulator": "robosuite", **json.loads(path.read_text())}  # once there was no other
             if any(earlier.get(name) != value for name, value in ours.items()):
                 raise DataError(
                     f"{path.parent} holds a collection with other settings; choose another folder, or remove that one."

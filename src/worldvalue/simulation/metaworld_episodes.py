@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_STEPS = 250
 """An episode that takes longer is no expert's; Meta-World itself allows 500 steps."""
 AFTERWARDS = 5
-"""Steps that are still seen once the task is done."""
+"""Steps that are still seen after the task was done for the first time; at the last one it must be done."""
 CAMERAS = ("corner2", "gripperPOV")
 CLOSER = (0.75, 0.075, 0.7)
 """Where ``corner2`` stands, in metres: at its own place the objects are a few pixels wide."""
@@ -97,7 +97,7 @@ def _run(environment: Any, task: str, rng: np.random.Generator) -> _Rollout | st
     observation, _ = environment.reset()
     make_policy: Callable[[], Any] = ENV_POLICY_MAP[f"{task}-v3"]
     policy, rollout = make_policy(), _Rollout()
-    tempo, drift, left = rng.uniform(0.6, 1.0), np.zeros(3), AFTERWARDS
+    tempo, drift, since_done = rng.uniform(0.6, 1.0), np.zeros(3), 0
     for _ in range(MAX_STEPS):
         drift = 0.9 * drift + rng.normal(0.0, 0.02, 3)
         action = np.clip(policy.get_action(observation), -1.0, 1.0)
@@ -105,8 +105,8 @@ def _run(environment: Any, task: str, rng: np.random.Generator) -> _Rollout | st
         rollout.see(environment, observation[:4])
         rollout.actions.append(action)
         observation, _, _, _, told = environment.step(action)
-        left -= bool(told["success"])
-        if left == 0:
+        since_done += bool(told["success"]) or since_done > 0
+        if since_done > AFTERWARDS and told["success"]:
             return rollout if rollout.grasps() <= 1 else "grasped again"
     return "no success in time"
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -78,6 +78,7 @@ def train(
     settings: TrainingSettings,
     out: Path,
     resume: bool = False,
+    unused: bool = False,
 ) -> None:
     """Train a model in place; checkpoints go to ``out/checkpoints``, the log to ``out/log.csv``.
 
@@ -89,13 +90,19 @@ def train(
         settings: see there.
         out: folder of the run.
         resume: go on from the newest checkpoint in ``out``; without one, start.
+        unused: whether some weights take part in no loss; several processes have to be told.
 
     Raises:
-        DataError: a loss is not finite (the last checkpoint stays); or ``out`` holds a run and ``resume`` is off.
+        DataError: a loss is not finite (the last checkpoint stays), or depends on nothing that is trained; or ``out``
+            holds a run and ``resume`` is off.
     """
     if not resume and latest_checkpoint(out) is not None:
         raise DataError(f"{out} holds a training run already; continue it with --resume or choose another --out.")
-    accelerator = Accelerator(mixed_precision=settings.precision, cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(
+        mixed_precision=settings.precision,
+        cpu=not torch.cuda.is_available(),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+    )
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trainable, lr=settings.peak_rate, betas=settings.betas, weight_decay=settings.weight_decay
@@ -151,7 +158,9 @@ def _step(
     with sdpa_kernel(backends):
         losses = model(batch)
         assert losses.keys() == weights.keys(), "losses and weights have the same names"
-        total = sum(weights[name] * loss for name, loss in losses.items())
+        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        if not total.requires_grad:
+            raise DataError("The losses depend on no part that is trained; freeze less, or give more losses a weight.")
         accelerator.backward(total)
     norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip)
     if not (torch.isfinite(total) and torch.isfinite(torch.as_tensor(norm))):
