@@ -157,7 +157,7 @@ def codes(train: Sequence[Path], validation: Sequence[Path], cache: Path) -> dic
             with torch.no_grad():
                 found = network(torch.from_numpy(seen[::10]).float()).numpy()
             errors[task].append(np.sqrt(np.mean((found - place[::10]) ** 2, axis=0)))
-    return {task: np.mean(errors[task], axis=0).round(2).tolist() for task in PAPER_TASKS}
+    return {task: np.mean(errors[task], axis=0, dtype=np.float64).round(2).tolist() for task in PAPER_TASKS}
 
 
 def main() -> None:
