@@ -63,8 +63,8 @@ def small_config() -> EstimatorConfig:
 
 
 def small_classifier_config() -> EstimatorConfig:
-    """A frame classifier of one layer on the same pictures and codes."""
-    text = {"vocab_size": 384, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    """A frame classifier of one layer on the same pictures, codes and instructions."""
+    config = small_config()
     model = FrameClassifierConfig(
         width=16,
         layers=1,
@@ -72,11 +72,11 @@ def small_classifier_config() -> EstimatorConfig:
         patch=4,
         code_channels=4,
         latent_size=(8, 8),
-        text=text,
+        text=config.model.text,
         text_length=32,
         text_pool=4,
     )
-    return replace(small_config(), model=model)
+    return replace(config, model=model)
 
 
 def small_recipe(config: EstimatorConfig | None = None) -> Recipe:
