@@ -2,11 +2,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldvalue.data.value_targets import from_labels, hesitation_curve, progress, retry_curve
+from worldvalue.data.value_targets import (
+    cost_from_value,
+    cost_to_go,
+    discounted_return,
+    from_labels,
+    hesitation_curve,
+    monte_carlo_value,
+    progress,
+    retry_curve,
+    value_from_cost,
+)
 from worldvalue.types import Labels
+
+lengths = st.integers(2, 400)
+gammas = st.floats(0, 1)
+series = st.lists(st.floats(-10, 10), min_size=1, max_size=60).map(np.array)
 
 
 @st.composite
@@ -106,3 +121,115 @@ def test_labels_choose_the_curve_of_their_mode() -> None:
 def test_labels_without_a_ground_truth_are_refused_with_a_sentence(labels: Labels, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_labels(labels)
+
+
+def test_cost_to_go_by_hand() -> None:
+    np.testing.assert_allclose(cost_to_go(4, success=True), [3 / 4, 2 / 4, 1 / 4, 0])
+    np.testing.assert_allclose(cost_to_go(4, success=False), [7 / 4, 6 / 4, 5 / 4, 1])
+
+
+@given(lengths, st.booleans())
+def test_cost_to_go_is_the_sum_of_the_costs_still_to_come(length: int, success: bool) -> None:
+    costs = [1 / length] * (length - 1) + [0 if success else 1]  # ViVa equation 1
+    np.testing.assert_allclose(cost_to_go(length, success), [sum(costs[t:]) for t in range(length)], atol=1e-12)
+
+
+@given(lengths)
+def test_value_of_a_cost_rises_to_one_in_a_success_and_lies_one_lower_in_a_failure(length: int) -> None:
+    success = value_from_cost(cost_to_go(length, success=True))
+    failure = value_from_cost(cost_to_go(length, success=False))
+    np.testing.assert_allclose(np.diff(success), 1 / length)
+    np.testing.assert_allclose(failure, success - 1, atol=1e-12)
+    assert success[0] > 0
+    assert success[-1] == 1
+    assert failure[0] > -1
+    assert failure[-1] == 0
+
+
+@given(lengths, st.booleans())
+def test_cost_to_value_and_back_changes_nothing(length: int, success: bool) -> None:
+    cost = cost_to_go(length, success)
+    np.testing.assert_allclose(cost_from_value(value_from_cost(cost)), cost, rtol=0, atol=1e-15)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1).map(np.array))
+def test_value_to_cost_and_back_changes_nothing(values: np.ndarray) -> None:
+    np.testing.assert_allclose(value_from_cost(cost_from_value(values)), values, rtol=0, atol=1e-15)
+
+
+def test_discounted_return_by_hand() -> None:
+    rewards = np.array([1.0, 2.0, 0.0, 4.0])
+    np.testing.assert_allclose(discounted_return(rewards, 0.5), [2.5, 3, 2, 4])
+    np.testing.assert_allclose(discounted_return(rewards, 0.5, horizon=2), [2, 3, 2, 4])
+    np.testing.assert_allclose(discounted_return(rewards, 0.5, horizon=1), [2, 2, 2, 4])
+
+
+@given(series, gammas)
+def test_return_is_the_reward_and_the_discounted_return_of_the_next_frame(rewards: np.ndarray, gamma: float) -> None:
+    returns = discounted_return(rewards, gamma)
+    np.testing.assert_allclose(returns, rewards + gamma * np.append(returns[1:], 0), atol=1e-9)
+
+
+@given(st.floats(-10, 10), st.integers(1, 60), gammas, st.none() | st.integers(0, 80))
+def test_return_of_constant_rewards_is_a_geometric_sum(
+    reward: float, length: int, gamma: float, horizon: int | None
+) -> None:
+    counted = np.arange(length, 0, -1)  # rewards from each frame to the end
+    if horizon is not None:
+        counted = np.minimum(counted, horizon + 1)
+    returns = discounted_return(np.full(length, reward), gamma, horizon)
+    np.testing.assert_allclose(returns * (1 - gamma), reward * (1 - gamma**counted), atol=1e-12)
+
+
+@given(series, gammas, st.integers(0, 80))
+def test_return_over_a_horizon_counts_the_reward_at_its_end_and_none_after(
+    rewards: np.ndarray, gamma: float, horizon: int
+) -> None:
+    expected = [
+        sum(gamma**i * rewards[t + i] for i in range(min(horizon + 1, len(rewards) - t))) for t in range(len(rewards))
+    ]
+    np.testing.assert_allclose(discounted_return(rewards, gamma, horizon), expected, atol=1e-9)
+
+
+@given(series, gammas, st.integers(0, 5))
+def test_horizon_past_the_end_is_no_horizon(rewards: np.ndarray, gamma: float, beyond: int) -> None:
+    over_horizon = discounted_return(rewards, gamma, horizon=len(rewards) - 1 + beyond)
+    np.testing.assert_allclose(over_horizon, discounted_return(rewards, gamma), atol=1e-9)
+
+
+@given(series)
+def test_returns_at_the_ends_of_gamma_are_the_reward_and_the_plain_sum(rewards: np.ndarray) -> None:
+    np.testing.assert_array_equal(discounted_return(rewards, 0), rewards)
+    np.testing.assert_allclose(discounted_return(rewards, 1), np.cumsum(rewards[::-1])[::-1], atol=1e-9)
+
+
+def test_returns_can_become_tensors() -> None:
+    rewards = np.array([1.0, 2.0])
+    assert torch.from_numpy(discounted_return(rewards, 0.5)).tolist() == [2, 2]
+    assert torch.from_numpy(discounted_return(rewards, 0.5, horizon=0)).tolist() == [1, 2]
+
+
+@given(lengths, st.floats(0.5, 1))
+def test_monte_carlo_value_decays_from_one_at_the_end_of_a_success(length: int, gamma: float) -> None:
+    expected = [gamma ** (length - 1 - t) for t in range(length)]
+    np.testing.assert_allclose(monte_carlo_value(length, True, gamma), expected)
+
+
+def test_monte_carlo_value_discounts_as_the_paper_unless_told() -> None:
+    np.testing.assert_allclose(monte_carlo_value(4, success=True), [0.99**3, 0.99**2, 0.99, 1])
+
+
+@given(lengths)
+def test_monte_carlo_value_of_a_failure_is_zero(length: int) -> None:
+    np.testing.assert_array_equal(monte_carlo_value(length, success=False), np.zeros(length))
+
+
+def test_episodes_and_discounts_without_a_value_are_refused_with_a_sentence() -> None:
+    with pytest.raises(ValueError, match="at least 2 frames, got 1"):
+        cost_to_go(1, success=True)
+    with pytest.raises(ValueError, match="at least 2 frames, got 0"):
+        monte_carlo_value(0, success=True)
+    with pytest.raises(ValueError, match="discount must lie in"):
+        discounted_return(np.ones(3), 1.01)
+    with pytest.raises(ValueError, match="cannot be negative"):
+        discounted_return(np.ones(3), 0.9, horizon=-1)
