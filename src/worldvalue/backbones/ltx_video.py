@@ -1,0 +1,135 @@
+"""WAV's video transformer: diffusers' LTX-Video over several views, with every layer's hidden states handed out.
+
+``LTXVideoDiT`` is an ``LTXVideoTransformer3DModel``: same configuration, same parameter names, same files. Every
+latent frame has a noise level and a time of its own, so clean memory frames stand before noised future ones where
+they were seen (WAV, section 4.2). The value and action streams read the hidden states, which are computed once.
+
+Views are videos of one transformer with the same positions. They see each other in every third layer, where the
+tokens of all views form one sequence; in the other layers a view sees itself. That needs no new parameters. Joining
+every layer would lose which view a token belongs to: two views' tokens of one place and time differ in nothing but
+their content, and in a noised frame that is noise. GE-Base, on which the paper builds, joins the same layers in its
+released code; it also adds a learned embedding of the view to that of the noise level, which LTX-Video's files lack.
+
+Axes: B batch, V views, C channels, T latent frames, H W latent pixels, L text tokens, N = V T H W tokens, D width.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import torch
+from diffusers import LTXVideoTransformer3DModel
+from torch import Tensor
+
+from worldvalue.backbones.video_dit import TIMESTEPS
+
+JOIN_EVERY = 3
+"""Views see each other in the first of every so many layers."""
+
+LATENT_PIXELS = 32
+"""Pixels per latent pixel of LTX-Video's autoencoder; its rotary embedding counts pixels, and seconds in time."""
+
+
+class LTXVideoOutput(NamedTuple):
+    """Velocity ``(B, V, C, T, H, W)`` of the latents, and hidden states ``(B, N, D)`` after every layer."""
+
+    velocity: Tensor
+    hidden: list[Tensor]
+
+
+class Conditions(NamedTuple):
+    """What a block is given besides the hidden states, in the order of its arguments. Rows are sequences.
+
+    Attributes:
+        text: ``(rows, L, D)``.
+        modulation: ``(rows, tokens, 6 D)``, from the noise levels.
+        rotary: cosines and sines, each ``(rows, tokens, D)``.
+        text_bias: ``(rows, 1, L)``, added to the scores of the text tokens; None for none.
+    """
+
+    text: Tensor
+    modulation: Tensor
+    rotary: tuple[Tensor, Tensor]
+    text_bias: Tensor | None
+
+    def apart(self, views: int) -> Conditions:
+        """Every view a sequence of its own: ``B * V`` rows, from those of one view."""
+        text, modulation, cos, sin = (x.repeat_interleave(views, 0) for x in (self.text, self.modulation, *self.rotary))
+        bias = None if self.text_bias is None else self.text_bias.repeat_interleave(views, 0)
+        return Conditions(text, modulation, (cos, sin), bias)
+
+    def joined(self, views: int) -> Conditions:
+        """All views one sequence, one view after another: ``B`` rows, from those of one view."""
+        modulation, cos, sin = (x.repeat(1, views, 1) for x in (self.modulation, *self.rotary))
+        return Conditions(self.text, modulation, (cos, sin), self.text_bias)
+
+
+class LTXVideoDiT(LTXVideoTransformer3DModel):
+    """LTX-Video's transformer over several views, a noise level and a time for each latent frame.
+
+    Built and loaded like the diffusers class: ``LTXVideoDiT(**config)``, ``LTXVideoDiT.from_pretrained(folder)``.
+
+    Raises:
+        ValueError: When the configuration folds several latent pixels into a token.
+    """
+
+    # diffusers reads the configuration's keys off this signature, which `wraps` keeps.
+    @functools.wraps(LTXVideoTransformer3DModel.__init__)  # type: ignore[misc]
+    def __init__(self, *args: object, **config: object) -> None:
+        super().__init__(*args, **config)
+        if self.config.patch_size != 1 or self.config.patch_size_t != 1:
+            raise ValueError("LTXVideoDiT makes a token of every latent pixel: patch_size and patch_size_t must be 1.")
+
+    def forward(
+        self, latents: Tensor, sigma: Tensor, times: Tensor, text: Tensor, text_mask: Tensor | None = None
+    ) -> LTXVideoOutput:
+        """Velocity ``noise - data`` of the latents, and the hidden states after every layer.
+
+        diffusers' LTX pipelines take Euler steps along what the transformer puts out, from noise to data over falling
+        noise levels: it is this library's velocity as it stands.
+
+        Views that are all equal give what one of them gives alone, and views in another order the same outputs in
+        that order.
+
+        Args:
+            latents: ``(B, V, C, T, H, W)``, normalized; a frame is data where its noise level is 0.
+            sigma: ``(B, T)`` noise level of each latent frame in all views, in [0, 1].
+            times: ``(B, T)`` seconds. Only their differences count; the rotary embedding is scaled to 20 seconds. Of
+                a clip with ``rate`` frames per second, latent frame k stands at ``8 * k / rate`` in ``LTXPipeline``
+                and GE-Base; in ``LTXConditionPipeline`` at its first frame, ``max(8 * k - 7, 0) / rate``.
+            text: ``(B, L, text_dim)`` states of the text encoder.
+            text_mask: ``(B, L)``, 1 for a word and 0 for padding; None when there is no padding.
+        """
+        batch, views, _, frames, height, width = latents.shape
+        hidden = self.proj_in(latents.movedim(2, -1).flatten(0, 1).flatten(1, 3))
+        time, modulation = self._embed_sigma(sigma, height * width, hidden.dtype)
+        # Finite, as in diffusers: minus infinity would make a text that is all padding give no numbers.
+        bias = None if text_mask is None else (text_mask[:, None].to(hidden.dtype) - 1) * 10000.0
+        one_view = Conditions(self.caption_projection(text), modulation, self._rotary(times, height, width), bias)
+        joined, apart = one_view.joined(views), one_view.apart(views)
+        states = []
+        for layer, block in enumerate(self.transformer_blocks):
+            given = joined if layer % JOIN_EVERY == 0 else apart
+            hidden = block(hidden.reshape(len(given.modulation), -1, hidden.shape[-1]), *given)
+            states.append(hidden.reshape(batch, -1, hidden.shape[-1]))
+        velocity = self._read_out(hidden.reshape(batch, views, -1, hidden.shape[-1]), time)
+        return LTXVideoOutput(velocity.unflatten(2, (frames, height, width)).movedim(-1, 2), states)
+
+    def _embed_sigma(self, sigma: Tensor, tokens: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Embedding ``(B, T H W, D)`` and modulation ``(B, T H W, 6 D)`` of one view with so many tokens a frame."""
+        modulation, time = self.time_embed(sigma.float().flatten() * TIMESTEPS, hidden_dtype=dtype)
+        time, modulation = (x.unflatten(0, sigma.shape).repeat_interleave(tokens, 1) for x in (time, modulation))
+        return time, modulation
+
+    def _rotary(self, times: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        rows, columns = (LATENT_PIXELS * torch.arange(size, device=times.device) for size in (height, width))
+        places = torch.broadcast_tensors(times.float()[:, :, None, None], rows[:, None], columns)
+        coordinates = torch.stack(places, dim=1).flatten(2)
+        cos, sin = self.rope(coordinates, video_coords=coordinates)
+        return cos, sin
+
+    def _read_out(self, hidden: Tensor, time: Tensor) -> Tensor:
+        """Velocity ``(B, V, T H W, C)`` of hidden states ``(B, V, T H W, D)``."""
+        shift, scale = (self.scale_shift_table + time[:, None, :, None]).unbind(-2)
+        return self.proj_out(self.norm_out(hidden) * (1 + scale) + shift)
