@@ -73,7 +73,7 @@ def plain_windows(estimator: Estimator, episode: Episode, settings: ScoreSetting
         for _ in range(settings.draws):
             x = torch.randn(1, 1, chunk, 1)
             for now, after in pairwise(levels):
-                context = model.observe(current, text)
+                context = model.observe({"latents": current, "text": text})
                 model.video(future, now.expand(1), context.video_text, 1, context.video)
                 v = model.stream(context, torch.zeros(1, 1))(x, now.expand(1, 1))
                 x = fm.euler_step(x, v, now.expand(1), after.expand(1))

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from worldvalue.backbones.video_vae import float_to_pictures, pictures_to_float
+from worldvalue.backbones.video_vae import float_to_pictures
 from worldvalue.data import open_episodes
-from worldvalue.data.pictures import picture
+from worldvalue.data.pictures import pictures
 from worldvalue.models import Estimator, load_model
 from worldvalue.models.wvm import WVM
 from worldvalue.types import Episode
@@ -25,9 +25,8 @@ def future_strip(estimator: Estimator, episode: Episode, start: int) -> np.ndarr
     chunk = estimator.config.model.chunk
     scored = episode.indices_at(estimator.config.rate)
     window = scored[(start + np.arange(2 * chunk + 1)).clip(0, len(scored) - 1)]
-    pictures = picture(episode, window, estimator.config.picture)
-    frames = pictures_to_float(torch.from_numpy(pictures))
-    latents = estimator.vae.per_window(estimator.vae.per_frame(frames)[None])
+    shown = pictures(episode, window, estimator.config.picture)
+    latents = estimator.model.encode(estimator.vae, estimator.vae.items(torch.from_numpy(shown))[None])
     current = latents.chunk(2, dim=2)[0]
     text = estimator.text_states([episode.instruction])[episode.instruction][None]
     noise = torch.randn(current.shape, generator=torch.Generator().manual_seed(0))
@@ -35,7 +34,7 @@ def future_strip(estimator: Estimator, episode: Episode, start: int) -> np.ndarr
     if not isinstance(model, WVM):
         raise SystemExit("The model has no video stream; give a World Value Model.")
     predicted = float_to_pictures(estimator.vae.decode(model.predict_future(current, text, noise))[0]).numpy()
-    return np.stack([pictures[1 : 1 + chunk], pictures[1 + chunk :], predicted])
+    return np.stack([shown[1 : 1 + chunk, 0], shown[1 + chunk :, 0], predicted])
 
 
 def main() -> None:

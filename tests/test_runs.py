@@ -141,7 +141,7 @@ def test_codes_are_what_the_autoencoder_gives_and_are_made_once(data: Path, tmp_
     times = [file.stat().st_mtime_ns for file in files]
     training_episodes(open_episodes(data), vae, settings, tmp_path / "codes")
     assert [file.stat().st_mtime_ns for file in files] == times
-    assert episodes[0].items.read(np.array([3, 3, 7])).shape == (3, 4, 8, 8)
+    assert episodes[0].items.read(np.array([3, 3, 7])).shape == (3, 1, 4, 8, 8)
 
 
 def test_targets_follow_the_labels(data: Path) -> None:
@@ -159,7 +159,7 @@ def test_targets_follow_the_labels(data: Path) -> None:
         (("--recipe", "small", "--vae", "nowhere"), "no trained autoencoder"),
         (("--recipe", "wan22_5b"), "--pretrained"),
         (("--recipe", "small", "--vae", "nowhere", "--init", "tiny"), "Give one of"),
-        (("--init", "tiny", "--set", 'frozen=["audio"]'), "no part 'audio'.* it has: video, value, text"),
+        (("--init", "tiny", "--set", 'frozen=["audio"]'), "no part 'audio'.* it has: video, value, scales, text"),
         (("--init", "tiny", "--set", "frozen=video"), "'frozen' takes a list"),
         (("--init", "tiny", "--set", 'frozen=["video", "value", "text"]'), "Every part of the model is frozen"),
         (("--init", "tiny", "--set", 'estimator.model.weights={"valu": 1.0}'), "no loss 'valu'; .*: value, video"),

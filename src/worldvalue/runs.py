@@ -13,6 +13,7 @@ from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch.utils.data import default_collate
 
+from worldvalue.backbones.scales import Scale
 from worldvalue.backbones.video_vae import FrameVAE, pictures_to_float
 from worldvalue.data.files import replacing
 from worldvalue.data.windows import TrainingEpisode, WindowDataset
@@ -98,7 +99,9 @@ def train_value_model(
             for source in sources
             for episode in training_episodes(source, estimator.vae, config.picture, codes or out / "codes")
         ]
-    dataset = WindowDataset(cached, config.rate, config.model.chunk, recipe.augmentation, settings.seed)
+    if init is None:
+        _fit_scales(estimator.model, cached)
+    dataset = WindowDataset(cached, config.rate, estimator.model.window, recipe.augmentation, settings.seed)
     if settings.compile:
         _compile(estimator.model)
     unused = set(config.model.weights) != estimator.model.losses_known
@@ -118,6 +121,21 @@ def _freeze(estimator: Estimator, parts: Sequence[str]) -> None:
         found[part].requires_grad_(False).eval()
     if not any(parameter.requires_grad for parameter in estimator.parameters()):
         raise DataError("Every part of the model is frozen; there is nothing to train.")
+
+
+def _fit_scales(model: ValueModel, episodes: Sequence[TrainingEpisode]) -> None:
+    """Fit what scales the model's numbers to those of the episodes; states of another width count as unknown."""
+    for name, scale in model.scales.items():
+        assert isinstance(scale, Scale)
+        known = [getattr(episode, name) for episode in episodes if getattr(episode, name) is not None]
+        numbers = len(scale.centre)
+        rows = [kept for kept in (array.reshape(len(array), -1) for array in known) if kept.shape[1] == numbers]
+        if not rows:
+            raise DataError(
+                f"No episode has a proprioception of {numbers} numbers; set estimator.model.states to what the data "
+                "has, or to 0."
+            )
+        scale.fit(np.concatenate(rows))
 
 
 def _compile(model: ValueModel) -> None:
@@ -162,11 +180,18 @@ def _collate_windows(estimator: Estimator, episodes: Sequence[TrainingEpisode]) 
     else:
         name, known = "tokens", dict(zip(distinct, encoder.tokenize(distinct), strict=True))
 
+    window = estimator.model.window
+    unknown = torch.full((len(window.states), estimator.model.config.states), torch.nan) if window.states else None
+
     def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
-        return {
+        batch = {
             "items": torch.stack([sample["items"] for sample in samples]),
             "values": torch.stack([sample["values"] for sample in samples]),
             name: torch.stack([known[sample["instruction"]] for sample in samples]),
         }
+        if unknown is not None:
+            told = [sample.get("states", unknown) for sample in samples]
+            batch["states"] = torch.stack([states if states.shape == unknown.shape else unknown for states in told])
+        return batch
 
     return collate

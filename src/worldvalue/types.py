@@ -209,24 +209,60 @@ Batch = Mapping[str, "torch.Tensor"]
 """Tensors of one training or scoring batch by name; each model documents the names it reads."""
 
 
+@dataclass(frozen=True)
+class Window:
+    """Which frames of an episode a model asks for, counted in ticks from a window's first one.
+
+    Tick 0 is the prefix, the frame before those whose values are asked for; it may lie one tick before the episode.
+
+    Attributes:
+        chunk: h; the values asked for are those of ticks 1 .. h.
+        shown: ticks whose pictures it learns from, rising.
+        seen: so many of them, the first ones, are all that it sees when it is used.
+        states: ticks whose proprioception it learns from.
+        states_seen: so many of them, the first ones, are given to it when it is used.
+        data_rate: whether a tick is a frame of the data, whatever its rate; otherwise one of the model's own rate.
+    """
+
+    chunk: int
+    shown: tuple[int, ...]
+    seen: int
+    states: tuple[int, ...] = ()
+    states_seen: int = 0
+    data_rate: bool = False
+
+    @property
+    def ticks(self) -> int:
+        """Number of ticks from the first to the last one that is asked for."""
+        return 1 + max(self.chunk, *self.shown, *self.states)
+
+
 @runtime_checkable
 class ValueModel(Protocol):
     """What training and scoring ask of a model, a ``torch.nn.Module``; its loss names are those of the weights in its
     config.
 
-    Axes: B windows, S noise draws, h chunk length, C K H W a latent's channels, frames and pixels, L text tokens.
+    Axes: B windows, S noise draws, h chunk length, V pictures of a frame, P numbers of a state, L text tokens.
 
     Attributes:
-        config: a frozen dataclass; ``weights`` are those of the losses, ``chunk`` is h, ``text_length`` counts tokens.
+        config: a frozen dataclass; ``weights`` are those of the losses, ``text_length`` counts tokens.
         text: encoder of instructions that is trained with the model; None when text states come from outside.
+        scales: by the name of a batch's tensor, what brings its numbers into the model's range and back
+            (``backbones.scales``); fitted to the training data.
         sharded_layers: layer types that are one unit of sharding, checkpointing and compiling.
-        losses_known: names of all losses it can compute; those without a weight are left out.
+        max_views: the most pictures of a frame that it sees apart.
     """
 
     config: Any
     text: Any
-    losses_known: ClassVar[frozenset[str]]
+    scales: torch.nn.ModuleDict
     sharded_layers: tuple[type[torch.nn.Module], ...]
+    max_views: ClassVar[int]
+
+    @property
+    def losses_known(self) -> frozenset[str]:
+        """Names of all losses it can compute; those without a weight are left out."""
+        ...
 
     def __call__(self, batch: Batch) -> dict[str, torch.Tensor]:
         """``losses``."""
@@ -236,8 +272,27 @@ class ValueModel(Protocol):
         """Scalar losses by name, unweighted."""
         ...
 
-    def observe(self, current: torch.Tensor, text: torch.Tensor) -> Any:
-        """What is computed once of current latents ``(B, C, K, H, W)`` and text states ``(B, L, text_dim)``."""
+    @property
+    def window(self) -> Window:
+        """The frames it asks for."""
+        ...
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Of one noise draw."""
+        ...
+
+    def encode(self, vae: Any, items: torch.Tensor) -> torch.Tensor:
+        """Latents as the model reads them, of the ``VideoVAE.per_frame`` items ``(B, n, V, ...)`` of n shown frames."""
+        ...
+
+    def observe(self, batch: Batch) -> Any:
+        """What is computed once of all that is seen.
+
+        Args:
+            batch: ``latents`` of the seen frames from ``encode``, ``text`` ``(B, L, text_dim)`` states, and where the
+                model sees any, ``states`` ``(B, n, P)``.
+        """
         ...
 
     def predict(self, context: Any, prefix: torch.Tensor, noise: torch.Tensor, steps: int = 1) -> torch.Tensor:
@@ -246,7 +301,7 @@ class ValueModel(Protocol):
         Args:
             context: from ``observe``.
             prefix: ``(B, S)`` value at the frame before the chunk.
-            noise: ``(B, S, h)`` standard normal draws.
+            noise: ``(B, S, *noise_shape)`` standard normal draws.
             steps: Euler steps of a model that takes any.
         """
         ...

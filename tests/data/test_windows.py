@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from worldvalue.data.augment import Augmentation, randomize_prefix, rewind, shifted, wrong_instructions
 from worldvalue.data.value_targets import retry_curve
 from worldvalue.data.windows import TrainingEpisode, WindowDataset, nearest, scoring_starts
+from worldvalue.types import Window
 
+WINDOW = Window(chunk=4, shown=tuple(range(9)), seen=5, states=(1, 2, 3, 4))
 PLAIN = Augmentation(rewind=0.0, plateau=0.0, random_prefix=0.0)
 
 
@@ -21,7 +23,7 @@ class _Numbers:
 def _dataset(augmentation: Augmentation, length: int = 120, m: int = 50, n: int = 70, seed: int = 0) -> WindowDataset:
     values = retry_curve(length, m, n)
     episode = TrainingEpisode(np.arange(length) / 10, values, "lift the cube", _Numbers())
-    return WindowDataset([episode], rate=2.0, chunk=4, augmentation=augmentation, seed=seed)
+    return WindowDataset([episode], rate=2.0, window=WINDOW, augmentation=augmentation, seed=seed)
 
 
 def test_a_plain_window_runs_forward_at_the_rate_and_carries_the_values_of_its_frames() -> None:
@@ -94,10 +96,22 @@ def test_all_frames_of_a_window_are_shifted_alike() -> None:
             return pictures.repeat(len(indices), 1, 1, 1)
 
     episode = TrainingEpisode(np.arange(60) / 10, np.linspace(0, 1, 60), "lift the cube", Still())
-    dataset = WindowDataset([episode], 2.0, 4, Augmentation(shift=0.25), seed=0)
+    dataset = WindowDataset([episode], 2.0, WINDOW, Augmentation(shift=0.25), seed=0)
     shown = [dataset[number]["items"] for number in range(40)]
     assert all((items == items[:1]).all() for items in shown)
-    assert len({float(items[0, 0, 4, 4]) for items in shown}) > 10  # of the 25 shifts by 2 pixels or less
+    assert len({float(items[0, 0, 4, 4]) for items in shown}) > 8  # of the 25 shifts by 2 pixels or less
+    assert 10 <= sum(torch.equal(items[0], pictures[0]) for items in shown) <= 30  # half stay where they are
+
+
+def test_states_are_those_of_the_windows_own_frames() -> None:
+    states = np.arange(60, dtype=np.float32)[:, None] * [[1, 10]]
+    episode = TrainingEpisode(np.arange(60) / 10, np.linspace(0, 1, 60), "lift", _Numbers(), states=states)
+    dataset = WindowDataset([episode], 2.0, WINDOW, Augmentation(), seed=0)
+    for number in range(20):
+        sample = dataset[number]
+        shown = sample["items"].flatten(1)[1:5, 0]
+        assert torch.equal(sample["states"][:, 0].double(), shown.double())
+        assert torch.equal(sample["states"][:, 1], 10 * sample["states"][:, 0])
 
 
 def test_a_window_told_another_tasks_instruction_has_no_value() -> None:
@@ -106,8 +120,8 @@ def test_a_window_told_another_tasks_instruction_has_no_value() -> None:
         TrainingEpisode(np.arange(60) / 10, np.linspace(0.5, 1, 60), f"take the {thing}", _Numbers(), thing, other)
         for thing, other in things.items()
     ]
-    dataset = WindowDataset(episodes, 2.0, 4, Augmentation(rewind=0, random_prefix=0, swap=0.3), seed=0)
-    always = WindowDataset(episodes, 2.0, 4, Augmentation(rewind=0, random_prefix=0), seed=0)
+    dataset = WindowDataset(episodes, 2.0, WINDOW, Augmentation(rewind=0, random_prefix=0, swap=0.3), seed=0)
+    always = WindowDataset(episodes, 2.0, WINDOW, Augmentation(rewind=0, random_prefix=0), seed=0)
     wrong = 0
     heard = set()
     for number in range(600):

@@ -62,7 +62,7 @@ def test_a_wan_folder_in_diffusers_layout_becomes_an_estimator_that_scores_and_t
     curve = score(estimator, painted_episode(30), ScoreSettings(draws=2, steps=1))
     assert np.isfinite(curve.mean).all()
     batch = {
-        "items": torch.rand(2, 9, 3, 64, 64) * 2 - 1,
+        "items": torch.rand(2, 9, 1, 3, 64, 64) * 2 - 1,
         "values": torch.rand(2, 5),
         "text": torch.randn(2, 24, 16),
     }

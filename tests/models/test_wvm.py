@@ -7,13 +7,17 @@ from tests.small import small_estimator
 
 from worldvalue.backbones.video_vae import WanVAE
 from worldvalue.models.heads import spread, unspread
-from worldvalue.models.wvm import WVM
+from worldvalue.models.wvm import WVM, Context
 from worldvalue.recipes import wan22_5b
 from worldvalue.types import ValueModel
 
 
 def _model() -> WVM:
     return small_estimator().model
+
+
+def _observe(model: WVM, batch: dict[str, torch.Tensor]) -> Context:
+    return model.observe({"latents": batch["latents"][:, :, :1], "text": model.text(batch["tokens"])})
 
 
 def _current_keys_values(model: WVM, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -74,7 +78,7 @@ def test_scoring_with_kept_keys_and_values_equals_one_joint_attention_with_a_mas
     current = batch["latents"][:, :, :1]
     text = model.text(batch["tokens"])
     noise = torch.randn(2, 1, 4)
-    quick = model.predict(model.observe(current, text), batch["values"][:, :1], noise)[:, 0]
+    quick = model.predict(model.observe({"latents": current, "text": text}), batch["values"][:, :1], noise)[:, 0]
     velocity = _joint_reference(model, current, text, batch["values"][:, 0], noise[:, 0])
     slow = unspread(noise[:, 0] - velocity).clamp(0, 1)
     torch.testing.assert_close(quick, slow, rtol=1e-5, atol=1e-5)
@@ -154,7 +158,7 @@ def test_several_draws_of_a_window_cost_what_as_many_windows_would() -> None:
 def test_the_prefix_value_reaches_the_prediction() -> None:
     model = _model()
     batch = model.example_batch(1)
-    context = model.observe(batch["latents"][:, :, :1], model.text(batch["tokens"]))
+    context = _observe(model, batch)
     low, high = (model.predict(context, torch.tensor([[p]]), torch.zeros(1, 1, 4)) for p in (0.0, 1.0))
     assert not torch.equal(low, high)
 
@@ -172,7 +176,7 @@ def test_the_value_loss_alone_moves_every_layer_of_the_video_stream() -> None:
 def test_several_euler_steps_follow_the_velocity_field_step_by_step() -> None:
     model = _model()
     batch = model.example_batch(1)
-    context = model.observe(batch["latents"][:, :, :1], model.text(batch["tokens"]))
+    context = _observe(model, batch)
     prefix, noise = torch.tensor([[0.3]]), torch.randn(1, 1, 4)
     x = noise.unsqueeze(-1)
     for now, after in ((1.0, 0.5), (0.5, 0.0)):
@@ -193,6 +197,32 @@ def test_losses_have_the_names_of_their_weights() -> None:
     losses = model.losses(model.example_batch(2))
     assert losses.keys() == model.config.weights.keys()
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+
+
+def test_told_states_are_learned_where_they_are_known_and_change_no_value() -> None:
+    plain = _model()
+    weights = {"value": 1.0, "video": 1.0, "state": 1.0}
+    torch.manual_seed(0)
+    model = WVM(replace(plain.config, states=3, weights=weights))
+    kept = {name: x for name, x in plain.state_dict().items() if "value.proj_out" not in name}
+    model.load_state_dict(kept, strict=False)
+    with torch.no_grad():
+        model.value.proj_out.weight[:1] = plain.value.proj_out.weight
+        torch.nn.init.normal_(model.value.proj_out.weight[1:])
+    batch = model.example_batch(2)
+    context, noise = _observe(model, batch), torch.randn(2, 1, 4)
+    prefix = batch["values"][:, :1]
+    torch.testing.assert_close(model.predict(context, prefix, noise), plain.predict(context, prefix, noise))
+
+    batch["states"][0] = torch.nan
+    torch.manual_seed(0)
+    loss = model._state_loss(batch["states"], prefix, context)
+    torch.manual_seed(0)
+    told = model._outputs(context, prefix)(torch.randn(2, 1, 4, 1), torch.ones(2, 1))[1, 0, :, 1:]
+    torch.testing.assert_close(loss, torch.nn.functional.mse_loss(told, batch["states"][1]))
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert model.video.blocks[0].attn1.to_k.weight.grad.abs().sum() > 0
 
 
 def test_the_papers_size_has_the_papers_parameters() -> None:

@@ -82,9 +82,9 @@ def test_a_window_costs_one_pass_over_its_current_latent_and_none_over_the_futur
     seen: list[int] = []
     original = estimator.model.observe
 
-    def counted(current: torch.Tensor, text: torch.Tensor) -> object:
-        seen.append(current.shape[2])
-        return original(current, text)
+    def counted(batch: dict[str, torch.Tensor]) -> object:
+        seen.append(batch["latents"].shape[2])
+        return original(batch)
 
     estimator.model.observe = counted
     score(estimator, painted_episode(length=100), ScoreSettings(draws=3, steps=2, stride=stride))

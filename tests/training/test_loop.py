@@ -14,14 +14,14 @@ from worldvalue.data.windows import TrainingEpisode, WindowDataset
 from worldvalue.models import Estimator
 from worldvalue.training.checkpoints import checkpoints, latest_checkpoint
 from worldvalue.training.loop import TrainingSettings, learning_rate_share, train
-from worldvalue.types import DataError
+from worldvalue.types import DataError, Window
 
 SETTINGS = TrainingSettings(steps=4, batch=3, warmup=2, peak_rate=1e-3, save_every=1, log_every=1)
 
 
 class _Codes:
     def __init__(self) -> None:
-        self.codes = torch.randn(40, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+        self.codes = torch.randn(40, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
     def read(self, indices: np.ndarray) -> torch.Tensor:
         return self.codes[torch.from_numpy(indices)]
@@ -31,7 +31,7 @@ def _run(out: Path, settings: TrainingSettings, resume: bool = False) -> dict[st
     torch.manual_seed(0)
     estimator = Estimator(small_config())
     episode = TrainingEpisode(np.arange(40) / 10, np.linspace(0, 1, 40), "push the square", _Codes())
-    dataset = WindowDataset([episode], 2.0, 4, Augmentation(), seed=0)
+    dataset = WindowDataset([episode], 2.0, Window(chunk=4, shown=tuple(range(9)), seen=5), Augmentation(), seed=0)
     tokens = estimator.model.text.tokenize(["push the square"])[0]
 
     def collate(samples: list[dict]) -> dict[str, torch.Tensor]:

@@ -1,8 +1,8 @@
 """The video transformer: diffusers' Wan, with keys and values handed out and in at every layer.
 
 ``VideoDiT`` is a ``WanTransformer3DModel``: same configuration, same parameter names, same files. Each call runs
-one group of latent frames that shares a noise level; a token's noise level is that of its group. Frames that may
-see earlier ones get the earlier call's keys and values as context.
+one group of latent frames that see each other, at one noise level or each at its own. Frames that may see earlier ones
+without being seen get the earlier call's keys and values as context.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class VideoDiT(WanTransformer3DModel):
         first_frame: int = 0,
         context: Sequence[KeysValues] | None = None,
     ) -> VideoOutput:
-        """Velocity of latents that share a noise level, and each layer's keys and values.
+        """Velocity of latents, and each layer's keys and values.
 
         Args:
             latents: ``(B, C, T, H, W)``.
-            sigma: ``(B,)`` noise level of all these latents, in [0, 1].
+            sigma: noise level in [0, 1], ``(B,)`` of all these latents or ``(B, T)`` of each frame.
             text: from ``read_text``.
             first_frame: position in time of the first latent frame.
             context: per layer, keys and values that these latents see besides themselves.
@@ -72,6 +72,9 @@ class VideoDiT(WanTransformer3DModel):
         # Contiguous: on strided tokens torch's compiler gave gradients that were not numbers.
         hidden = self.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
         time, modulation = self._embed_sigma(sigma, hidden.dtype)
+        if sigma.ndim == 2:  # every token of a frame has the frame's level
+            tokens = hidden.shape[1] // sigma.shape[1]
+            time, modulation = (x.repeat_interleave(tokens, 1) for x in (time, modulation))
         keys_values = []
         for layer, block in enumerate(self.blocks):
             seen = context[layer] if context is not None else None
@@ -86,15 +89,16 @@ class VideoDiT(WanTransformer3DModel):
         return cos[:, first_frame * tokens :], sin[:, first_frame * tokens :]
 
     def _embed_sigma(self, sigma: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        embedder = self.condition_embedder
-        time = embedder.time_embedder(embedder.timesteps_proj(sigma.float() * TIMESTEPS).to(dtype))
-        modulation = embedder.time_proj(embedder.act_fn(time)).unflatten(1, (6, -1))
-        return time.unsqueeze(1), modulation.unsqueeze(1)
+        """Of each level ``(B, n)`` its embedding ``(B, n, D)`` and modulation ``(B, n, 6, D)``; n is 1 for ``(B,)``."""
+        embedder, levels = self.condition_embedder, sigma.reshape(len(sigma), -1)
+        frequencies = embedder.timesteps_proj(levels.float().flatten() * TIMESTEPS).unflatten(0, levels.shape)
+        time = embedder.time_embedder(frequencies.to(dtype))
+        return time, embedder.time_proj(embedder.act_fn(time)).unflatten(2, (6, -1))
 
     def _unpatchify(self, hidden: Tensor, time: Tensor, shape: torch.Size) -> Tensor:
         batch, _, frames, height, width = shape
         p_t, p_h, p_w = self.config.patch_size
-        shift, scale = (self.scale_shift_table + time).unsqueeze(1).unbind(2)
+        shift, scale = (self.scale_shift_table + time.unsqueeze(2)).unbind(2)
         patches = self.proj_out(self.norm_out(hidden) * (1 + scale) + shift)
         patches = patches.view(batch, frames // p_t, height // p_h, width // p_w, p_t, p_h, p_w, -1)
         return patches.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(batch, -1, frames, height, width)

@@ -5,7 +5,8 @@ depends on all frames before it. ``FrameVAE`` encodes every frame by itself and 
 latent frame, so a frame is encoded once and serves every window, forwards, backwards or standing still. The tiny
 model uses it, since it is trained and run on a CPU.
 
-Axes: B batch, T = 1 + 4k frames, K = k latent frames without the first, C channels, H W pixels, h w latent pixels.
+Axes: B batch, T = 1 + 4k frames, K = k latent frames without the first, V pictures of a frame, C channels, H W pixels,
+h w latent pixels.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from worldvalue.types import Batch
 FOLD = 4
 """Frames in a latent frame, for both autoencoders."""
 
+PIECE = 64
+"""Frames that are encoded at a time."""
+
 
 def pictures_to_float(frames: Tensor) -> Tensor:
     """uint8 ``(..., H, W, 3)`` to float32 in [-1, 1] ``(..., 3, H, W)``."""
@@ -41,12 +45,21 @@ class VideoVAE(nn.Module, ABC):
     Attributes:
         caches_frames: True when ``per_frame`` does the encoding, so its results are worth keeping.
         channels: C of the latent frames.
+        image_channels: C of the latent of a single picture.
         scale: pixels per latent pixel.
     """
 
     caches_frames: bool
     channels: int
+    image_channels: int
     scale: int
+
+    def items(self, pictures: Tensor) -> Tensor:
+        """``per_frame`` of all pictures ``(n, V, H, W, 3)`` uint8 of n frames: ``(n, V, ...)`` float32."""
+        views = pictures.shape[:2]
+        device = next(self.parameters()).device
+        pieces = pictures.flatten(0, 1).split(PIECE)
+        return torch.cat([self.per_frame(pictures_to_float(x.to(device))).float() for x in pieces]).unflatten(0, views)
 
     @abstractmethod
     def per_frame(self, frames: Tensor) -> Tensor:
@@ -55,6 +68,10 @@ class VideoVAE(nn.Module, ABC):
     @abstractmethod
     def per_window(self, items: Tensor) -> Tensor:
         """Latents ``(B, C, K, h, w)`` of windows ``(B, T, ...)`` of ``per_frame`` items, the prefix latent dropped."""
+
+    @abstractmethod
+    def per_image(self, items: Tensor) -> Tensor:
+        """Latents ``(n, C, h, w)`` of single pictures, from their ``per_frame`` items ``(n, ...)``."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
@@ -80,6 +97,7 @@ class FrameVAE(VideoVAE):
         self.autoencoder = AutoencoderKL(**config)
         self.code_channels = self.autoencoder.config.latent_channels
         self.channels = FOLD * self.code_channels
+        self.image_channels = self.code_channels
         self.scale = self.PATCH * 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
         self.register_buffer("mean", torch.zeros(self.code_channels))
         self.register_buffer("std", torch.ones(self.code_channels))
@@ -120,6 +138,10 @@ class FrameVAE(VideoVAE):
         codes = items[:, 1:].unflatten(1, (-1, FOLD))
         return codes.movedim(1, 3).flatten(1, 2)
 
+    def per_image(self, items: Tensor) -> Tensor:
+        """The codes themselves."""
+        return items
+
     def decode(self, latents: Tensor) -> Tensor:
         """See ``VideoVAE.decode``."""
         codes = latents.unflatten(1, (FOLD, -1)).movedim(3, 1).flatten(1, 2)
@@ -141,7 +163,7 @@ class WanVAE(VideoVAE):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.autoencoder = AutoencoderKLWan(**config)
-        self.channels = self.autoencoder.config.z_dim
+        self.channels = self.image_channels = self.autoencoder.config.z_dim
         self.scale = self.autoencoder.config.scale_factor_spatial
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,7 +180,14 @@ class WanVAE(VideoVAE):
 
     def per_window(self, items: Tensor) -> Tensor:
         """See ``VideoVAE.per_window``. The prefix frame is encoded too, since later latents depend on it."""
-        latents = self.autoencoder.encode(items.transpose(1, 2)).latent_dist.mode()[:, :, 1:]
+        return self._encode(items.transpose(1, 2))[:, :, 1:]
+
+    def per_image(self, items: Tensor) -> Tensor:
+        """See ``VideoVAE.per_image``: a picture is a video of one frame."""
+        return self._encode(items.unsqueeze(2)).squeeze(2)
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        latents = self.autoencoder.encode(frames).latent_dist.mode()
         mean, std = self._statistics(latents)
         return (latents - mean) / std
 

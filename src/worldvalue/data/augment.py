@@ -22,7 +22,8 @@ class Augmentation:
         rewind: share of windows that are altered.
         plateau: share of those that become one repeated frame; the rest run backwards.
         random_prefix: share of windows whose prefix value is replaced by U[0, 1].
-        shift: largest share of its side by which a window's picture is moved, the same way for all its frames.
+        shift: largest share of its side by which the picture is moved, the same way for all frames of a window, in half
+            of the windows; in the other half things are where they are when the model is used.
         swap: share of windows told an instruction that their episode does not carry out; their values are 0, so that
             the model has to listen.
     """

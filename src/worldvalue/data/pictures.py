@@ -1,4 +1,4 @@
-"""The picture a model sees: one camera, or several tiled into one, at the model's size."""
+"""The pictures a model sees of a frame: each is one camera, or several tiled, at the model's size."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ PIECE = 64
 
 @dataclass(frozen=True)
 class PictureSettings:
-    """Size and layout of the picture.
+    """Number, size and layout of a frame's pictures.
 
     Attributes:
-        height, width: of the whole picture, in pixels.
+        height, width: of a whole picture, in pixels.
         rows, columns: of its grid of cameras, filled row by row.
-        cameras: one name for each cell; None for the episode's first ones.
+        cameras: one name for each cell of each picture; None for the episode's first ones.
+        views: V, pictures of a frame.
     """
 
     height: int
@@ -30,10 +31,11 @@ class PictureSettings:
     rows: int = 1
     columns: int = 1
     cameras: tuple[str, ...] | None = None
+    views: int = 1
 
 
-def picture(episode: Episode, indices: NDArray[np.int64], settings: PictureSettings) -> NDArray[np.uint8]:
-    """Pictures ``(n, height, width, 3)``: each camera resized to its cell of the grid.
+def pictures(episode: Episode, indices: NDArray[np.int64], settings: PictureSettings) -> NDArray[np.uint8]:
+    """Pictures ``(n, V, height, width, 3)``: each camera resized to its cell of the grid.
 
     Args:
         episode: where the frames come from.
@@ -44,22 +46,23 @@ def picture(episode: Episode, indices: NDArray[np.int64], settings: PictureSetti
         DataError: see ``cameras_shown``; or the frames cannot be decoded.
     """
     size = (settings.height // settings.rows, settings.width // settings.columns)
-    views = [_view(episode, indices, camera, size) for camera in cameras_shown(episode, settings)]
-    rows = [np.concatenate(views[i : i + settings.columns], axis=2) for i in range(0, len(views), settings.columns)]
-    return np.concatenate(rows, axis=1)
+    cells = [_view(episode, indices, camera, size) for camera in cameras_shown(episode, settings)]
+    rows = [np.concatenate(cells[i : i + settings.columns], axis=2) for i in range(0, len(cells), settings.columns)]
+    tiled = [np.concatenate(rows[i : i + settings.rows], axis=1) for i in range(0, len(rows), settings.rows)]
+    return np.stack(tiled, axis=1)
 
 
 def cameras_shown(episode: Episode, settings: PictureSettings) -> tuple[str, ...]:
-    """The episode's camera in each cell of the grid, row by row.
+    """The episode's camera in each cell of the grid, row by row, picture by picture.
 
     Raises:
         DataError: the number of cameras is not that of the cells, or a camera does not exist.
     """
-    cells = settings.rows * settings.columns
+    cells = settings.views * settings.rows * settings.columns
     cameras = settings.cameras or episode.cameras[:cells]
     if len(cameras) != cells:
         raise DataError(
-            f"{episode.name}: the model sees {cells} camera(s) in {settings.rows} row(s), but {len(cameras)} "
+            f"{episode.name}: the model sees {cells} camera(s), but {len(cameras)} "
             f"were given; choose from: {', '.join(episode.cameras)}."
         )
     return tuple(episode.camera_named(camera) for camera in cameras)

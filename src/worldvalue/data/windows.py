@@ -1,4 +1,4 @@
-"""Episodes -> windows ``[1 prefix | h current | h future]`` -> training samples (WVM section 3.2).
+"""Episodes -> windows of the frames that a model asks for (``types.Window``) -> training samples.
 
 Every sample is a pure function of (seed, number): a run that stops and resumes at sample number k sees exactly
 what an unbroken run sees, and several processes share the work by sharing the numbers.
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from worldvalue.data.augment import Augmentation, randomize_prefix, rewind, shifted, swapped, wrong_instructions
+from worldvalue.types import Window
 
 
 class FrameItems(Protocol):
@@ -38,6 +39,7 @@ class TrainingEpisode:
         items: the frames, encoded as far as they can be one by one.
         task: its short name; the instruction where it has none.
         counterfactual: an instruction for something else in the same scene, where one is known.
+        states: ``(T, P)`` float32 the robot's proprioception; None when unknown.
     """
 
     timestamps: NDArray[np.float64]
@@ -46,6 +48,7 @@ class TrainingEpisode:
     items: FrameItems
     task: str = ""
     counterfactual: str | None = None
+    states: NDArray[np.float32] | None = None
 
 
 def scoring_starts(frames: int, chunk: int, stride: int) -> NDArray[np.int64]:
@@ -68,8 +71,8 @@ class WindowDataset(Dataset):
 
     Args:
         episodes: windows are drawn uniformly in time over all of them.
-        rate: frames per second inside a window.
-        chunk: h.
+        rate: ticks per second, for a window that does not count frames of the data.
+        window: what the model asks for.
         augmentation: ratios of what is done to windows.
         seed: of all draws.
     """
@@ -78,13 +81,13 @@ class WindowDataset(Dataset):
         self,
         episodes: Sequence[TrainingEpisode],
         rate: float,
-        chunk: int,
+        window: Window,
         augmentation: Augmentation,
         seed: int,
     ) -> None:
         self.episodes = episodes
         self.rate = rate
-        self.chunk = chunk
+        self.window = window
         self.augmentation = augmentation
         self.seed = seed
         seconds = np.array([episode.timestamps[-1] for episode in episodes])
@@ -95,17 +98,23 @@ class WindowDataset(Dataset):
         self._wrong = wrong_instructions(told)
 
     def __getitem__(self, number: int) -> dict[str, object]:
-        """Sample: ``items`` ``(2h + 1, ...)``, ``values`` ``(1 + h,)`` and the ``instruction``."""
+        """Sample: ``items`` of the frames shown, ``values`` ``(1 + h,)`` with the prefix first, the ``instruction``;
+        ``states`` ``(n, P)`` where the episode has them.
+        """
+        window = self.window
         rng = np.random.default_rng((self.seed, number))
         episode = self.episodes[int(np.searchsorted(self._share, rng.random()))]
         indices = rewind(self._draw_window(episode, rng), self.augmentation, rng)
-        values = episode.values[indices[: 1 + self.chunk]].astype(np.float32)
+        values = episode.values[indices[: 1 + window.chunk]].astype(np.float32)
         prefixed = randomize_prefix(values, self.augmentation, rng)
-        items = self._shift(episode.items.read(indices), rng)
+        items = self._shift(episode.items.read(indices[list(window.shown)]), rng)
         instruction, is_wrong = swapped(episode.instruction, self._wrong_for(episode, rng), self.augmentation, rng)
         if is_wrong:
             prefixed[1:] = 0.0
-        return {"items": items, "values": torch.from_numpy(prefixed), "instruction": instruction}
+        sample = {"items": items, "values": torch.from_numpy(prefixed), "instruction": instruction}
+        if episode.states is not None and window.states:
+            sample["states"] = torch.from_numpy(episode.states[indices[list(window.states)]])
+        return sample
 
     def _wrong_for(self, episode: TrainingEpisode, rng: np.random.Generator) -> Sequence[str]:
         """Instructions that the episode does not carry out; half of the time the one for its own scene, if known."""
@@ -114,18 +123,21 @@ class WindowDataset(Dataset):
         return self._wrong[episode.task]
 
     def _shift(self, items: Tensor, rng: np.random.Generator) -> Tensor:
-        """Items ``(2h + 1, C, H, W)`` with their pictures moved."""
+        """Items ``(n, V, C, H, W)`` with their pictures moved, half of the time."""
+        if rng.random() < 0.5:
+            return items
         rows, columns = (shifted(side, self.augmentation, rng) for side in items.shape[-2:])
         return items[..., rows[:, None], columns]
 
     def _draw_window(self, episode: TrainingEpisode, rng: np.random.Generator) -> NDArray[np.int64]:
-        """A window whose current frames lie in the episode; the prefix may come one tick before it, as in scoring.
+        """A window whose values' frames lie in the episode; the prefix may come one tick before it, as in scoring.
 
         The first and the last of these windows get the draws of a tick beyond them: an end of an episode lies in one
-        window of a tick's grid, any other frame in h, and would be learnt that much less.
+        window of a tick's grid, any other frame in h, and would be learnt that much less. What a model asks for beyond
+        the episode's end is its last frame.
         """
-        tick = 1.0 / self.rate
-        last = max(episode.timestamps[-1] - self.chunk * tick, 0.0)
+        times = episode.timestamps
+        tick = times[-1] / (len(times) - 1) if self.window.data_rate else 1.0 / self.rate
+        last = max(times[-1] - self.window.chunk * tick, 0.0)
         start = np.clip(rng.uniform(-2.0 * tick, last + tick), -tick, last)
-        times = start + np.arange(2 * self.chunk + 1) * tick
-        return nearest(episode.timestamps, times)
+        return nearest(times, start + np.arange(self.window.ticks) * tick)

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from worldvalue.backbones.text import TextEncoder
 from worldvalue.backbones.video_dit import VideoDiT
-from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, WanVAE, pictures_to_float
+from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, WanVAE
 from worldvalue.data.files import replacing
-from worldvalue.data.pictures import PictureSettings, picture
+from worldvalue.data.pictures import PictureSettings, pictures
 from worldvalue.models.frame_classifier import FrameClassifier, FrameClassifierConfig
 from worldvalue.models.wvm import WVM, WVMConfig, value_stream
 from worldvalue.types import Batch, DataError, Episode, ValueModel
@@ -85,22 +85,39 @@ class Estimator(nn.Module):
         """The model's losses of a batch of windows.
 
         Args:
-            batch: ``items`` ``(B, 2h + 1, ...)`` (``VideoVAE.per_frame``), ``values`` ``(B, 1 + h)`` and ``tokens`` or
-                ``text``, as the model reads them.
+            batch: ``items`` ``(B, n, V, ...)`` of the frames shown (``VideoVAE.items``), ``values`` ``(B, 1 + h)``,
+                ``tokens`` or ``text``, and ``states`` where the model asks for them.
         """
         with torch.no_grad():
-            latents = self.vae.per_window(batch["items"])
+            latents = self.model.encode(self.vae, batch["items"])
         return self.model({**batch, "latents": latents})
 
     def items(self, episode: Episode, indices: NDArray[np.int64], cameras: tuple[str, ...] | None = None) -> Tensor:
-        """What the autoencoder makes of single frames of an episode ``(n, ...)`` float32 (``VideoVAE.per_frame``).
+        """What the autoencoder makes of single frames of an episode ``(n, V, ...)`` float32 (``VideoVAE.items``).
 
         Args:
             episode, indices: which frames.
             cameras: instead of those the configuration names.
         """
-        parts = torch.from_numpy(picture(episode, indices, self.picture_settings(cameras))).split(64)
-        return torch.cat([self.vae.per_frame(pictures_to_float(part.to(self.device))).float() for part in parts])
+        return self.vae.items(torch.from_numpy(pictures(episode, indices, self.picture_settings(cameras))))
+
+    def states(self, episode: Episode, indices: NDArray[np.int64]) -> Tensor | None:
+        """The robot's proprioception at frames of an episode ``(n, P)`` float32; None where the model sees none.
+
+        Raises:
+            DataError: the episode has none, or one of other numbers than the model was trained with.
+        """
+        if not self.model.window.states_seen:
+            return None
+        asked, told = self.model.config.states, episode.proprioception
+        if told is None or told.shape[1] != asked:
+            has = "none" if told is None else f"{told.shape[1]} numbers"
+            raise DataError(f"{episode.name}: the model reads a proprioception of {asked} numbers, the data has {has}.")
+        return torch.from_numpy(told[indices]).to(self.device)
+
+    def observe(self, seen: Batch, text: Tensor) -> Any:
+        """What the model computes once of windows: ``items`` and ``states`` as seen, ``text`` ``(B, L, D)``."""
+        return self.model.observe({**seen, "latents": self.model.encode(self.vae, seen["items"]), "text": text})
 
     def picture_settings(self, cameras: tuple[str, ...] | None = None) -> PictureSettings:
         """Size, layout and cameras of the pictures; ``cameras`` instead of those the configuration names."""
@@ -231,12 +248,13 @@ def _on_wan(folder: Path, config: EstimatorConfig, model: WVMConfig) -> Estimato
 def _model(config: EstimatorConfig, vae: VideoVAE) -> ValueModel:
     """The value model of a configuration, after a look at whether it fits the rest."""
     if isinstance(config.model, FrameClassifierConfig):
-        if not vae.caches_frames:
-            raise DataError(f"A frame classifier reads single frames; {config.vae_class} does not encode them alone.")
         side = (config.picture.height // vae.scale, config.picture.width // vae.scale)
         if config.model.latent_size != side:
             raise DataError(f"The pictures make codes of {side}; set estimator.model.latent_size to that.")
     made = next(model(config.model) for known, model in MODELS.values() if isinstance(config.model, known))
+    if config.picture.views > made.max_views:
+        told = f"{type(made).__name__} sees {made.max_views} picture(s) of a frame, not {config.picture.views}"
+        raise DataError(f"{told}; set estimator.picture.views, and tile cameras with rows and columns.")
     unknown = sorted(set(config.model.weights) - made.losses_known)
     if unknown or not config.model.weights:
         told = f"There is no loss '{unknown[0]}'" if unknown else "No loss has a weight"

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from worldvalue.backbones.text import TextEncoder
-from worldvalue.backbones.video_vae import FOLD
+from worldvalue.backbones.video_vae import VideoVAE
 from worldvalue.models.heads import Stream, value_head
-from worldvalue.types import Batch, DataError
+from worldvalue.types import Batch, DataError, Window
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class FrameClassifierConfig:
         text: keys of transformers' ``UMT5Config``; trained with the model.
         text_length: tokens of an instruction.
         text_pool: neighbouring text states that become one (``TextEncoder``).
-        chunk: h, frames of a window whose values are asked for together; 4 per latent frame.
+        chunk: h, frames whose values are asked for together.
         weights: of the losses, by name.
         head: what the outputs mean; a name of ``heads.value_head``, but no flow.
     """
@@ -63,7 +63,7 @@ class FrameClassifier(nn.Module):
     """A transformer over one frame's patches and the instruction, read out at a token of its own."""
 
     sharded_layers: tuple[type[nn.Module], ...] = (nn.TransformerEncoderLayer,)
-
+    max_views: ClassVar[int] = 1
     losses_known: ClassVar[frozenset[str]] = frozenset({"value"})
 
     def __init__(self, config: FrameClassifierConfig) -> None:
@@ -72,6 +72,7 @@ class FrameClassifier(nn.Module):
             raise DataError("A frame classifier has no tokens to be noised; choose another head than flow.")
         self.config = config
         self.head = value_head(config.head)
+        self.scales = nn.ModuleDict()
         self.text = TextEncoder(config.text, config.text_length, config.text_pool)
         self.patches = nn.Conv2d(config.code_channels, config.width, config.patch, config.patch)
         rows, columns = (side // config.patch for side in config.latent_size)
@@ -84,6 +85,21 @@ class FrameClassifier(nn.Module):
         self.layers = nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(config.width), False)
         self.proj_out = nn.Linear(config.width, self.head.outputs)
 
+    @property
+    def window(self) -> Window:
+        """The frames whose values are asked for, each by itself."""
+        h = self.config.chunk
+        return Window(chunk=h, shown=tuple(range(1, 1 + h)), seen=h)
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """A number for each value of the chunk."""
+        return (self.config.chunk,)
+
+    def encode(self, vae: VideoVAE, items: Tensor) -> Tensor:
+        """Latents ``(B, h, c, H, W)``, one for each frame."""
+        return vae.per_image(items.flatten(0, 2)).unflatten(0, items.shape[:2])
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``losses``, under the name that wrappers of modules know."""
         return self.losses(batch)
@@ -92,16 +108,15 @@ class FrameClassifier(nn.Module):
         """The head's loss of the value chunk.
 
         Args:
-            batch: ``latents`` ``(B, 4c, 2h / 4, H, W)``, of which the future half is not looked at; ``values``
-                ``(B, 1 + h)`` in [0, 1], the prefix first, not looked at either; ``tokens`` ``(B, L)`` ids.
+            batch: ``latents`` ``(B, h, c, H, W)``, one for each frame; ``values`` ``(B, 1 + h)`` in [0, 1], the prefix
+                first, which is not looked at; ``tokens`` ``(B, L)`` ids.
         """
-        current, _ = batch["latents"].chunk(2, dim=2)
-        outputs = self.observe(current, self.text(batch["tokens"]))
+        outputs = self.observe({"latents": batch["latents"], "text": self.text(batch["tokens"])})
         return {"value": self.head.loss(_stream(outputs), batch["values"][:, None, 1:])}
 
-    def observe(self, current: Tensor, text: Tensor) -> Tensor:
-        """Outputs ``(B, h, K)`` for each frame of current latents ``(B, 4c, h / 4, H, W)``; ``text``: ``(B, L, D)``."""
-        frames = current.unflatten(1, (FOLD, -1)).movedim(3, 1).flatten(1, 2)
+    def observe(self, batch: Batch) -> Tensor:
+        """Outputs ``(B, h, K)`` for each frame of ``latents`` ``(B, h, c, H, W)``; ``text`` ``(B, L, D)``."""
+        frames, text = batch["latents"], batch["text"]
         count = frames.shape[1]
         patches = self.patches(frames.flatten(0, 1)).flatten(2).transpose(1, 2) + self.positions
         words = self.words(text).repeat_interleave(count, 0)
@@ -123,9 +138,8 @@ class FrameClassifier(nn.Module):
     def example_batch(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random batch of the right names, shapes and types."""
         config = self.config
-        frames = 2 * config.chunk // FOLD
         return {
-            "latents": torch.randn(batch_size, FOLD * config.code_channels, frames, *config.latent_size),
+            "latents": torch.randn(batch_size, config.chunk, config.code_channels, *config.latent_size),
             "values": torch.rand(batch_size, 1 + config.chunk),
             "tokens": self.text.tokenize(["pick up the cube"] * batch_size),
         }

@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from worldvalue import flow_matching as fm
 from worldvalue.backbones.experts import Expert, ExpertConfig
 from worldvalue.backbones.joint_attention import KeysValues, StreamBlock
+from worldvalue.backbones.scales import DeviationScale
 from worldvalue.backbones.text import TextEncoder
 from worldvalue.backbones.video_dit import VideoDiT
-from worldvalue.backbones.video_vae import FOLD
+from worldvalue.backbones.video_vae import FOLD, VideoVAE
 from worldvalue.models.heads import Stream, ValueHead, spread, value_head
-from worldvalue.types import Batch
+from worldvalue.types import Batch, Window
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class WVMConfig:
         head: how the value stream's outputs become values; a name of ``heads.value_head``.
         value_draws: noised copies of a window's values in one training step, 1 in the paper. The video is read once for
             all of them, so that more of them make the value's gradient less noisy at little cost.
+        states: P, numbers of the robot's proprioception that the value stream tells beside each value while it is
+            trained (the loss "state"), 0 in the paper. Nothing reads them at scoring time.
     """
 
     video: Mapping[str, Any]
@@ -65,6 +68,7 @@ class WVMConfig:
     sigma_shift: float = 1.0
     head: str = "flow"
     value_draws: int = 1
+    states: int = 0
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> WVMConfig:
@@ -90,7 +94,7 @@ class WVM(nn.Module):
     """World Value Model: video stream, value stream with its head, and (at tiny size) the text encoder."""
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
-    losses_known: ClassVar[frozenset[str]] = frozenset({"value", "video"})
+    max_views: ClassVar[int] = 1
 
     def __init__(self, config: WVMConfig) -> None:
         super().__init__()
@@ -99,6 +103,7 @@ class WVM(nn.Module):
         self.config = config
         self.video = VideoDiT(**config.video)
         self.value, self.head = value_stream(config)
+        self.scales = nn.ModuleDict({"states": DeviationScale(config.states)} if config.states else {})
         self.text: TextEncoder | None = None
         if config.text is not None:
             self.text = TextEncoder(config.text, config.text_length, config.text_pool)
@@ -109,23 +114,47 @@ class WVM(nn.Module):
             shape.attention_head_dim,
         ), "streams that are joined have the same depth and head shape"
 
+    @property
+    def losses_known(self) -> frozenset[str]:
+        """Names of all losses that this configuration can compute."""
+        return frozenset({"value", "video", "state"} if self.config.states else {"value", "video"})
+
+    @property
+    def window(self) -> Window:
+        """``[1 prefix | h current | h future]`` frames, the future only to learn from (section 3.2)."""
+        h = self.config.chunk
+        told = tuple(range(1, 1 + h)) if self.config.states else ()
+        return Window(chunk=h, shown=tuple(range(1 + 2 * h)), seen=1 + h, states=told)
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """A number for each value of the chunk."""
+        return (self.config.chunk,)
+
+    def encode(self, vae: VideoVAE, items: Tensor) -> Tensor:
+        """Latents ``(B, C, K, h, w)`` of a window's frames; the prefix latent is dropped."""
+        return vae.per_window(items[:, :, 0])
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``losses``, under the name that wrappers of modules know."""
         return self.losses(batch)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Flow-matching losses of the value chunk and of the future latent (eqs. 5 and 6), those that have a weight.
+        """Flow-matching losses of the value chunk and of the future latent (eqs. 5 and 6), and the squared error of the
+        states told beside the values: those that have a weight.
 
         Args:
             batch: ``latents`` ``(B, C, 2K, h, w)``, current then future; ``values`` ``(B, 1 + chunk)`` in [0, 1],
-                the prefix first; ``text`` ``(B, L, text_dim)`` states or ``tokens`` ``(B, L)`` ids.
+                the prefix first; ``text`` ``(B, L, text_dim)`` states or ``tokens`` ``(B, L)`` ids; ``states``
+                ``(B, chunk, P)`` for the loss "state", NaN where unknown.
         """
         current, future = batch["latents"].chunk(2, dim=2)
         text = batch["text"] if self.text is None else self.text(batch["tokens"])
-        context = self.observe(current, text)
+        context = self.observe({"latents": current, "text": text})
         made = {
             "value": lambda: self._value_loss(batch["values"], context),
             "video": lambda: self._video_loss(future, context, first_frame=current.shape[2]),
+            "state": lambda: self._state_loss(batch["states"], batch["values"][:, :1], context),
         }
         return {name: made[name]() for name in self.config.weights}
 
@@ -140,22 +169,35 @@ class WVM(nn.Module):
         predicted = self.video(noised, sigma, context.video_text, first_frame, context.video).velocity
         return F.mse_loss(predicted.float(), fm.velocity(future, noise))
 
+    def _state_loss(self, states: Tensor, prefix: Tensor, context: Context) -> Tensor:
+        """Of what the stream tells from pure noise, so from the video alone; in standard deviations of the data."""
+        told = self._outputs(context, prefix)(torch.randn_like(states[:, None, :, :1]), torch.ones_like(prefix))
+        known = states.isfinite()
+        error = told[:, 0, :, self.head.outputs :].float() - self.scales["states"](states).nan_to_num()
+        return (error.square() * known).sum() / known.sum().clamp(min=1)
+
     def stream(self, context: Context, prefix: Tensor) -> Stream:
         """The value stream as its head sees it; ``prefix`` ``(B, S)``: value before the chunk, in [0, 1]."""
+        outputs = self._outputs(context, prefix)
+        return lambda tokens, sigma: outputs(tokens, sigma)[..., : self.head.outputs]
+
+    def _outputs(self, context: Context, prefix: Tensor) -> Stream:
+        """All that the value stream puts out for a token: its head's numbers, then the state's."""
         copies = prefix.shape
         text, video = _repeat(context.value_text, copies[1]), _repeat(context.video, copies[1])
         clean = spread(prefix).reshape(-1, 1, 1)
 
-        def stream(tokens: Tensor, sigma: Tensor) -> Tensor:
+        def outputs(tokens: Tensor, sigma: Tensor) -> Tensor:
             tokens = torch.cat((clean, tokens.flatten(0, 1)), dim=1)
             levels = sigma.flatten()[:, None].expand(-1, tokens.shape[1]).clone()
             levels[:, 0] = 0.0  # the prefix is seen clean, its output dropped
             return self.value(tokens, levels, text, video)[:, 1:].unflatten(0, copies)
 
-        return stream
+        return outputs
 
-    def observe(self, current: Tensor, text: Tensor) -> Context:
-        """One pass of the video stream over current latents ``(B, C, K, h, w)``; ``text``: ``(B, L, text_dim)``."""
+    def observe(self, batch: Batch) -> Context:
+        """One pass of the video stream over current ``latents`` ``(B, C, K, h, w)``; ``text`` is ``(B, L, D)``."""
+        current, text = batch["latents"], batch["text"]
         video_text = self.video.read_text(text)
         seen = self.video(current, current.new_zeros(len(current)), video_text)
         return Context(seen.keys_values, self.value.read_text(text), video_text)
@@ -173,7 +215,7 @@ class WVM(nn.Module):
 
     def predict_future(self, current: Tensor, text: Tensor, noise: Tensor, steps: int = 10) -> Tensor:
         """The future latents ``(B, C, K, h, w)`` that the video stream expects, from noise of that shape."""
-        context = self.observe(current, text)
+        context = self.observe({"latents": current, "text": text})
         x = noise
         levels = fm.sigma_schedule(steps, self.config.sigma_shift).to(x.device)
         for now, after in pairwise(levels):
@@ -194,6 +236,8 @@ class WVM(nn.Module):
             batch["text"] = torch.randn(batch_size, config.text_length, config.value.text_dim)
         else:
             batch["tokens"] = self.text.tokenize(["pick up the cube"] * batch_size)
+        if config.states:
+            batch["states"] = torch.randn(batch_size, config.chunk, config.states)
         return batch
 
 
@@ -204,7 +248,7 @@ def value_stream(config: WVMConfig) -> tuple[Expert, ValueHead]:
         DataError: there is no such head.
     """
     head = value_head(config.head, config.sigma_shift)
-    return Expert(config.value, dim=1, outputs=head.outputs), head
+    return Expert(config.value, dim=1, outputs=head.outputs + config.states), head
 
 
 def _repeat(layers: Sequence[KeysValues], times: int) -> list[KeysValues]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from worldvalue.data.pictures import cameras_shown
 from worldvalue.data.windows import scoring_starts
@@ -52,17 +53,25 @@ class _Track:
         self.episode = episode
         self.scored = episode.indices_at(settings.rate or estimator.config.rate)
         self.items = estimator.items(episode, self.scored, settings.cameras)
-        self.chunk = estimator.config.model.chunk
+        self.asked, self.noise_shape = estimator.model.window, estimator.model.noise_shape
+        self.chunk = self.asked.chunk
+        self.states = estimator.states(episode, self.scored)
         self.starts = scoring_starts(len(self.scored), self.chunk, settings.stride)
         self.margin = estimator.config.band_margin
         self.rng = np.random.default_rng((settings.seed, episode.index))
         # Each frame is covered by at most h windows: the one that ends at position p of a chunk, for every p.
         self.draws = np.full((len(self.scored), self.chunk, settings.draws), np.nan, dtype=np.float32)
 
-    def window(self, step: int) -> Tensor:
-        """Items ``(1 + h, ...)`` of the prefix and current frames; ends are repeated where the video is shorter."""
-        positions = self.starts[step] + np.arange(1 + self.chunk)
-        return self.items[torch.from_numpy(positions.clip(0, len(self.scored) - 1))]
+    def window(self, step: int) -> dict[str, Tensor]:
+        """What is seen of the next window: ``items``, and ``states`` where they are asked for."""
+        seen = {"items": self.items[self._at(step, self.asked.shown[: self.asked.seen])]}
+        if self.states is not None:
+            seen["states"] = self.states[self._at(step, self.asked.states[: self.asked.states_seen])]
+        return seen
+
+    def _at(self, step: int, ticks: Sequence[int]) -> Tensor:
+        """Positions of a window's ticks; ends are repeated where the video is shorter."""
+        return torch.from_numpy((self.starts[step] + np.array(ticks)).clip(0, len(self.scored) - 1))
 
     def prefix(self, step: int) -> NDArray[np.float32]:
         """Value ``(S,)`` before the next window: the mean so far, the same for all draws.
@@ -76,8 +85,8 @@ class _Track:
         return np.full(draws, np.nanmean(self.draws[start]), dtype=np.float32)
 
     def noise(self) -> NDArray[np.float32]:
-        """Standard normal ``(S, h)`` for the next window."""
-        return self.rng.standard_normal((self.draws.shape[2], self.chunk), dtype=np.float32)
+        """Standard normal ``(S, *noise_shape)`` for the next window."""
+        return self.rng.standard_normal((self.draws.shape[2], *self.noise_shape), dtype=np.float32)
 
     def keep(self, step: int, values: NDArray[np.float32]) -> None:
         """Take in the values ``(S, h)`` of a window."""
@@ -113,7 +122,7 @@ class Scorer:
     settings: ScoreSettings
 
     def __post_init__(self) -> None:
-        chunk = self.estimator.config.model.chunk
+        chunk = self.estimator.model.window.chunk
         if not 1 <= self.settings.stride <= chunk:
             raise DataError(f"The stride must be 1 to {chunk} frames, not {self.settings.stride}.")
 
@@ -147,8 +156,8 @@ class Scorer:
 
     def _score_step(self, tracks: Sequence[_Track], texts: dict[str, Tensor], step: int) -> None:
         estimator = self.estimator
-        current = estimator.vae.per_window(torch.stack([track.window(step) for track in tracks]))
-        context = estimator.model.observe(current, torch.stack([texts[t.episode.instruction] for t in tracks]))
+        seen = default_collate([track.window(step) for track in tracks])
+        context = estimator.observe(seen, torch.stack([texts[track.episode.instruction] for track in tracks]))
         prefix = torch.from_numpy(np.stack([track.prefix(step) for track in tracks])).to(estimator.device)
         noise = torch.from_numpy(np.stack([track.noise() for track in tracks])).to(estimator.device)
         values = estimator.model.predict(context, prefix, noise, self.settings.steps).float().cpu().numpy()

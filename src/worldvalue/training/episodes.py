@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,9 @@ from torch.utils.data import Dataset
 from worldvalue.backbones.video_vae import VideoVAE, pictures_to_float
 from worldvalue.data.files import replacing
 from worldvalue.data.identity import dataset_identity, weights_identity
-from worldvalue.data.pictures import PictureSettings, picture
+from worldvalue.data.pictures import PIECE, PictureSettings, pictures
 from worldvalue.data.value_targets import from_labels, progress
-from worldvalue.data.windows import FrameItems, TrainingEpisode
+from worldvalue.data.windows import TrainingEpisode
 from worldvalue.types import DataError, Episode, EpisodeSource
 
 Made = TypeVar("Made")
@@ -29,7 +30,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class StoredCodes:
-    """Codes of one episode's frames in a file ``(T, c, h, w)`` float16, read piece by piece."""
+    """Codes of one episode's frames in a file ``(T, V, c, h, w)`` float16, read piece by piece."""
 
     path: Path
 
@@ -41,14 +42,14 @@ class StoredCodes:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Frames of one episode, decoded when asked for: ``(n, 3, H, W)`` float32 in [-1, 1]."""
+    """Pictures of one episode's frames, decoded when asked for: ``(n, V, 3, H, W)`` float32 in [-1, 1]."""
 
     episode: Episode
     settings: PictureSettings
 
     def read(self, indices: NDArray[np.int64]) -> Tensor:
         """See ``FrameItems.read``."""
-        return pictures_to_float(torch.from_numpy(picture(self.episode, indices, self.settings)))
+        return pictures_to_float(torch.from_numpy(pictures(self.episode, indices, self.settings)))
 
 
 class FrameDataset(Dataset):
@@ -100,7 +101,7 @@ def sample_frames(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Pictures ``(n, H, W, 3)`` from random times of every readable episode, and ``(n,)`` the scene each shows.
 
-    Episodes of one task are one scene; an episode whose task has no name is one by itself.
+    Episodes of one task are one scene, seen from one place; an episode whose task has no name is one by itself.
 
     Raises:
         DataError: no episode can be read.
@@ -110,14 +111,16 @@ def sample_frames(
     def read(episode: Episode) -> tuple[NDArray[np.uint8], str]:
         indices = np.sort(rng.choice(episode.length, min(per_episode, episode.length), replace=False))
         task = episode.labels.task if episode.labels else None
-        return picture(episode, indices, settings), task or episode.name
+        return pictures(episode, indices, settings), task or episode.name
 
     parts = [part for source in sources for part in _from_each(source, "Reading frames", read)]
     if not parts:
         raise DataError(f"{' and '.join(str(source.path) for source in sources)}: no episode can be read.")
     frames, names = zip(*parts, strict=True)
-    _, scene = np.unique(names, return_inverse=True)
-    return np.concatenate(frames), np.repeat(scene, [len(part) for part in frames])
+    _, task = np.unique(names, return_inverse=True)
+    shown = np.concatenate(frames)
+    scene = np.repeat(task, [len(part) for part in frames])[:, None] * settings.views + np.arange(settings.views)
+    return shown.reshape(-1, *shown.shape[2:]), scene.ravel()
 
 
 def training_episodes(
@@ -141,13 +144,15 @@ def training_episodes(
         values = target_values(episode)
         if values is None:
             return None
-        items: FrameItems = Pictures(episode, settings)
-        if vae.caches_frames:
-            items = _stored(folder / f"episode_{episode.index:06d}.npy", vae, items, episode.length)
+        shown = Pictures(episode, settings)
+        path = folder / f"episode_{episode.index:06d}.npy"
+        items = _stored(path, vae, shown) if vae.caches_frames else shown
         labels = episode.labels
         task = (labels and labels.task) or episode.instruction
         counterfactual = labels.counterfactual if labels else None
-        return TrainingEpisode(episode.timestamps, values, episode.instruction, items, task, counterfactual)
+        return TrainingEpisode(
+            episode.timestamps, values, episode.instruction, items, task, counterfactual, episode.proprioception
+        )
 
     doing = "Encoding frames" if vae.caches_frames else "Reading episodes"
     made = [episode for episode in _from_each(source, doing, prepare) if episode is not None]
@@ -157,16 +162,16 @@ def training_episodes(
 
 
 @torch.inference_mode()
-def _stored(path: Path, vae: VideoVAE, pictures: FrameItems, length: int) -> StoredCodes:
+def _stored(path: Path, vae: VideoVAE, shown: Pictures) -> StoredCodes:
     """The episode's codes on disk, encoded now if they are not there."""
     if path.exists():
         return StoredCodes(path)
-    device = next(vae.parameters()).device
-    codes = []
-    with torch.autocast(device.type, torch.bfloat16):
-        for start in range(0, length, 64):
-            frames = pictures.read(np.arange(start, min(start + 64, length)))
-            codes.append(vae.per_frame(frames.to(device)).half().cpu().numpy())
+    pieces = np.array_split(np.arange(shown.episode.length), math.ceil(shown.episode.length / PIECE))
+    with torch.autocast(next(vae.parameters()).device.type, torch.bfloat16):
+        codes = [
+            vae.items(torch.from_numpy(pictures(shown.episode, piece, shown.settings))).half().cpu().numpy()
+            for piece in pieces
+        ]
     with replacing(path) as partial:
         np.save(partial, np.concatenate(codes))
     return StoredCodes(path)
