@@ -61,7 +61,7 @@ def episodes(estimator: Estimator, count: int) -> list[Episode]:
 @torch.inference_mode()
 def plain_windows(estimator: Estimator, episode: Episode, settings: ScoreSettings, windows: int) -> None:
     """The reference: a number of windows of one episode, one by one."""
-    model, chunk = estimator.model, estimator.config.model.chunk
+    model, chunk = estimator.model, estimator.model.window.chunk
     assert isinstance(model, WVM), "the plain reference is written for a World Value Model"
     scored = episode.indices_at(estimator.config.rate)
     levels = fm.sigma_schedule(settings.steps, model.config.sigma_shift)

@@ -22,7 +22,7 @@ from worldvalue.types import Episode
 @torch.inference_mode()
 def future_strip(estimator: Estimator, episode: Episode, start: int) -> np.ndarray:
     """Pictures ``(3, h, H, W, 3)``: current, true future, predicted future, after scored frame ``start``."""
-    chunk = estimator.config.model.chunk
+    chunk = estimator.model.window.chunk
     scored = episode.indices_at(estimator.config.rate)
     window = scored[(start + np.arange(2 * chunk + 1)).clip(0, len(scored) - 1)]
     shown = pictures(episode, window, estimator.config.picture)

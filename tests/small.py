@@ -14,6 +14,7 @@ from worldvalue.data import ManifestRow, encode_video, write_manifest
 from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import Estimator, EstimatorConfig
 from worldvalue.models.frame_classifier import FrameClassifierConfig
+from worldvalue.models.viva import ViVaConfig
 from worldvalue.models.wvm import WVMConfig
 from worldvalue.recipes import Recipe
 from worldvalue.training.loop import TrainingSettings
@@ -60,6 +61,16 @@ def small_config() -> EstimatorConfig:
     }
     model = WVMConfig(video=video, value=value, text=text, text_length=32, text_pool=4, latent_size=(8, 8))
     return EstimatorConfig(model, "AutoencoderKL", vae, PictureSettings(PIXELS, PIXELS))
+
+
+def small_viva_config(states: int = 3) -> EstimatorConfig:
+    """A ViVa as wide and deep on the same pictures, codes and instructions; horizon 5."""
+    config = small_config()
+    base = config.model
+    video = {**base.video, "in_channels": 4, "out_channels": 4}
+    weights = {"state": 0.5, "value": 1.0} if states else {"value": 1.0}
+    model = ViVaConfig(video, base.text, 32, (8, 8), text_pool=4, states=states, horizon=5, weights=weights)
+    return replace(config, model=model)
 
 
 def small_classifier_config() -> EstimatorConfig:

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.small import small_classifier_config, small_config, small_estimator, small_recipe, write_painted_videos
+from tests.small import (
+    small_classifier_config,
+    small_config,
+    small_estimator,
+    small_recipe,
+    small_viva_config,
+    write_painted_videos,
+)
 from worldvalue.cli import app
 from worldvalue.data import open_episodes
 from worldvalue.data.pictures import PictureSettings
@@ -18,7 +26,7 @@ from worldvalue.models.frame_classifier import FrameClassifier
 from worldvalue.recipes import RECIPES
 from worldvalue.runs import _freeze
 from worldvalue.scoring.sliding_windows import ScoreSettings, score
-from worldvalue.training.episodes import StoredCodes, target_values, training_episodes
+from worldvalue.training.episodes import StoredCodes, outcome_values, progress_values, training_episodes
 from worldvalue.types import DataError, Labels
 
 
@@ -51,6 +59,34 @@ def test_videos_become_an_autoencoder_then_a_model_that_scores(data: Path, tmp_p
     assert all(np.isfinite(float(row["value"])) for row in rows)
     curve = score(load_model(tmp_path / "wvm" / "model"), open_episodes(data)[0], ScoreSettings(draws=2, steps=1))
     assert len(curve.mean) == 50
+
+
+SAMPLE = Path(__file__).parent / "data" / "lerobot_v3_sample"
+
+
+def test_a_viva_learns_from_a_dataset_with_states_and_scores_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(small_recipe(small_viva_config(states=7)), targets=outcome_values)
+    monkeypatch.setitem(RECIPES["viva"], "small", lambda: recipe)
+    _invoke("train", "vae", "--recipe", "small", "--data", data, "--out", tmp_path / "vae")
+    words = ("train", "viva", "--recipe", "small", "--data", SAMPLE, "--vae", tmp_path / "vae" / "vae")
+    _invoke(*words, "--out", tmp_path / "viva")
+    model = load_model(tmp_path / "viva" / "model")
+    rows = np.concatenate([episode.proprioception for episode in open_episodes(SAMPLE)])
+    scale = model.model.scales["state"]
+    np.testing.assert_allclose(scale.centre, (rows.min(0) + rows.max(0)) / 2, rtol=1e-6, atol=1e-6)
+    curve = score(model, open_episodes(SAMPLE)[0], ScoreSettings(draws=2, steps=1))
+    assert np.isfinite(curve.mean).all()
+    with pytest.raises(DataError, match="No episode has a proprioception of 5 numbers"):
+        _invoke(*words, "--out", tmp_path / "five", "--set", "estimator.model.states=5")
+
+
+def test_viva_counts_failures_below_zero_and_wvm_leaves_them_out(data: Path) -> None:
+    success, _, failure = open_episodes(data)
+    assert progress_values(failure) is None
+    np.testing.assert_allclose(outcome_values(success), np.arange(1, 51) / 50)
+    np.testing.assert_allclose(outcome_values(failure), np.arange(1, 51) / 50 - 1)
 
 
 def test_the_recipes_settings_can_be_changed_and_a_finished_run_resumed(data: Path, tmp_path: Path) -> None:
@@ -145,7 +181,7 @@ def test_codes_are_what_the_autoencoder_gives_and_are_made_once(data: Path, tmp_
 
 
 def test_targets_follow_the_labels(data: Path) -> None:
-    expert, hesitation, failure = (target_values(open_episodes(data)[index]) for index in range(3))
+    expert, hesitation, failure = (progress_values(open_episodes(data)[index]) for index in range(3))
     np.testing.assert_allclose(expert, np.arange(50) / 49)
     assert set(np.diff(hesitation)[10:25].round(9)) == {0.0}
     assert failure is None

@@ -6,6 +6,7 @@ Heavy libraries are imported inside the commands, so that ``worldvalue --help`` 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -263,49 +264,42 @@ def train_vae(
     typer.echo(f"autoencoder: {train_autoencoder(chosen, sources, out, resume)}")
 
 
-@train.command("wvm")
-def train_wvm(
-    data: _Data,
-    out: _Out,
-    recipe: _RecipeName = "tiny",
-    vae: _Vae = None,
-    pretrained: Annotated[
-        str | None,
-        typer.Option(help="Video model to stand on: a Wan folder in diffusers layout, or a model as --init takes it."),
-    ] = None,
-    init: _Init = None,
-    codes: _Codes = None,
-    settings: _Override = None,
-    resume: _Resume = False,
-) -> None:
-    """Train a World Value Model; the result is a checkpoint folder for 'score --model'."""
-    from worldvalue.data import open_episodes
-    from worldvalue.recipes import find_recipe
-    from worldvalue.runs import train_value_model
-
-    chosen, sources = find_recipe("wvm", recipe, settings or []), [open_episodes(folder) for folder in data]
-    typer.echo(f"model: {train_value_model(chosen, sources, out, vae, pretrained, init, codes, resume)}")
+_Pretrained = Annotated[
+    str | None,
+    typer.Option(help="Video model to stand on: a Wan folder in diffusers layout, or a model as --init takes it."),
+]
 
 
-@train.command("frame-classifier")
-def train_frame_classifier(
-    data: _Data,
-    out: _Out,
-    recipe: _RecipeName = "tiny",
-    vae: _Vae = None,
-    init: _Init = None,
-    codes: _Codes = None,
-    settings: _Override = None,
-    resume: _Resume = False,
-) -> None:
-    """Train the baseline that sorts single frames into 201 bins of value, without a world model."""
-    from worldvalue.data import open_episodes
-    from worldvalue.recipes import find_recipe
-    from worldvalue.runs import train_value_model
+def _trainer(model: str) -> Callable[..., None]:
+    """The command that trains a model of ``RECIPES``."""
 
-    chosen = find_recipe("frame-classifier", recipe, settings or [])
-    sources = [open_episodes(folder) for folder in data]
-    typer.echo(f"model: {train_value_model(chosen, sources, out, vae, None, init, codes, resume)}")
+    def run(
+        data: _Data,
+        out: _Out,
+        recipe: _RecipeName = "tiny",
+        vae: _Vae = None,
+        pretrained: _Pretrained = None,
+        init: _Init = None,
+        codes: _Codes = None,
+        settings: _Override = None,
+        resume: _Resume = False,
+    ) -> None:
+        from worldvalue.data import open_episodes
+        from worldvalue.recipes import find_recipe
+        from worldvalue.runs import train_value_model
+
+        chosen, sources = find_recipe(model, recipe, settings or []), [open_episodes(folder) for folder in data]
+        typer.echo(f"model: {train_value_model(chosen, sources, out, vae, pretrained, init, codes, resume)}")
+
+    return run
+
+
+for _name, _what in {
+    "wvm": "Train a World Value Model; the result is a checkpoint folder for 'score --model'.",
+    "viva": "Train a ViVa, whose value is a frame of the video; it also learns from failures.",
+    "frame-classifier": "Train the baseline that sorts single frames into 201 bins of value, without a world model.",
+}.items():
+    train.command(_name, help=_what)(_trainer(_name))
 
 
 def main() -> None:

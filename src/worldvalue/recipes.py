@@ -13,7 +13,9 @@ from worldvalue.data.augment import Augmentation
 from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import EstimatorConfig, ModelConfig
 from worldvalue.models.frame_classifier import FrameClassifierConfig
+from worldvalue.models.viva import ViVaConfig
 from worldvalue.models.wvm import WVMConfig
+from worldvalue.training.episodes import Targets, outcome_values, progress_values
 from worldvalue.training.loop import TrainingSettings
 from worldvalue.types import DataError
 
@@ -28,6 +30,7 @@ class Recipe:
         autoencoder: training of the autoencoder; None for a pretrained one.
         augmentation: of the windows.
         frozen: parts of the model, as its attributes are called, that stay as they start.
+        targets: the values that an episode is to teach.
     """
 
     estimator: EstimatorConfig
@@ -35,6 +38,7 @@ class Recipe:
     autoencoder: TrainingSettings | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     frozen: tuple[str, ...] = ()
+    targets: Targets = progress_values
 
 
 def tiny() -> Recipe:
@@ -43,31 +47,21 @@ def tiny() -> Recipe:
     Run: ``worldvalue train vae --data DIR --out VAE``, then ``worldvalue train wvm --data DIR --vae VAE/vae --out
     RUN``; ``make shipped`` does all of it. Expect the figures of the model card.
     """
-    layers, heads, head_dim, text_dim = 5, 8, 32, 128
-    video = {
-        "patch_size": (1, 2, 2),
-        "num_attention_heads": heads,
-        "attention_head_dim": head_dim,
-        "in_channels": 24,
-        "out_channels": 24,
-        "text_dim": text_dim,
-        "ffn_dim": 4 * heads * head_dim,
-        "num_layers": layers,
-    }
+    video = _tiny_video(channels=24)
     value = ExpertConfig(
         width=128,
         ffn_width=512,
         cross_heads=4,
         cross_head_dim=32,
-        layers=layers,
-        heads=heads,
-        head_dim=head_dim,
-        text_dim=text_dim,
+        layers=video["num_layers"],
+        heads=video["num_attention_heads"],
+        head_dim=video["attention_head_dim"],
+        text_dim=video["text_dim"],
     )
     model = WVMConfig(
         video=video,
         value=value,
-        text=_tiny_text(text_dim),
+        text=_tiny_text(video["text_dim"]),
         text_length=64,
         text_pool=4,
         latent_size=(16, 16),
@@ -75,6 +69,28 @@ def tiny() -> Recipe:
         value_draws=4,
     )
     return _tiny_recipe(model)
+
+
+def tiny_viva() -> Recipe:
+    """ViVa on the shipped model's autoencoder, its transformer as wide and deep as the shipped model's video stream.
+
+    Run: ``worldvalue train viva --data DIR --vae VAE/vae --out RUN``.
+    """
+    video = _tiny_video(channels=6)
+    model = ViVaConfig(
+        video=video,
+        text=_tiny_text(video["text_dim"]),
+        text_length=64,
+        text_pool=4,
+        latent_size=(16, 16),
+        states=16,
+    )
+    return _like_viva(_tiny_recipe(model))
+
+
+def _like_viva(recipe: Recipe) -> Recipe:
+    """Windows that run forward alone, and values that tell failures apart (section 3.3)."""
+    return replace(recipe, augmentation=Augmentation(rewind=0.0, random_prefix=0.0), targets=outcome_values)
 
 
 def tiny_frame_classifier() -> Recipe:
@@ -117,9 +133,48 @@ def _tiny_recipe(model: ModelConfig) -> Recipe:
     )
 
 
+def _tiny_video(channels: int) -> dict[str, Any]:
+    """A video transformer of 5 layers of width 256, on latents of so many channels."""
+    layers, heads, head_dim = 5, 8, 32
+    return {
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": heads,
+        "attention_head_dim": head_dim,
+        "in_channels": channels,
+        "out_channels": channels,
+        "text_dim": 128,
+        "ffn_dim": 4 * heads * head_dim,
+        "num_layers": layers,
+    }
+
+
 def _tiny_text(width: int) -> dict[str, Any]:
     """A text encoder over bytes that is trained with the model."""
     return {"vocab_size": 384, "d_model": width, "d_kv": 32, "d_ff": 256, "num_layers": 2, "num_heads": 4}
+
+
+_WAN22_VIDEO = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 24,
+    "attention_head_dim": 128,
+    "in_channels": 48,
+    "out_channels": 48,
+    "text_dim": 4096,
+    "ffn_dim": 14336,
+    "num_layers": 30,
+}
+_WAN22_VAE = {
+    "is_residual": True,
+    "z_dim": 48,
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+    "scale_factor_spatial": 16,
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "latents_mean": [0.0] * 48,
+    "latents_std": [1.0] * 48,
+}
 
 
 def wan22_5b() -> Recipe:
@@ -128,16 +183,6 @@ def wan22_5b() -> Recipe:
     Run: ``worldvalue train wvm --recipe wan22_5b --pretrained FOLDER --data DIR --out DIR`` with the model's folder in
     diffusers layout. The paper trained 30,000 steps of 1,024 windows in 40 hours on 32 A100; not run by us.
     """
-    video = {
-        "patch_size": (1, 2, 2),
-        "num_attention_heads": 24,
-        "attention_head_dim": 128,
-        "in_channels": 48,
-        "out_channels": 48,
-        "text_dim": 4096,
-        "ffn_dim": 14336,
-        "num_layers": 30,
-    }
     value = ExpertConfig(
         width=512,
         ffn_width=14336,
@@ -148,27 +193,33 @@ def wan22_5b() -> Recipe:
         head_dim=128,
         text_dim=4096,
     )
-    vae = {
-        "is_residual": True,
-        "z_dim": 48,
-        "patch_size": 2,
-        "in_channels": 12,
-        "out_channels": 12,
-        "scale_factor_spatial": 16,
-        "base_dim": 160,
-        "decoder_base_dim": 256,
-        "latents_mean": [0.0] * 48,
-        "latents_std": [1.0] * 48,
-    }
-    model = WVMConfig(video=video, value=value, text=None, text_length=512, latent_size=(16, 16))
+    model = WVMConfig(video=_WAN22_VIDEO, value=value, text=None, text_length=512, latent_size=(16, 16))
     return Recipe(
-        estimator=EstimatorConfig(model, "AutoencoderKLWan", vae, PictureSettings(256, 256)),
+        estimator=EstimatorConfig(model, "AutoencoderKLWan", _WAN22_VAE, PictureSettings(256, 256)),
         training=TrainingSettings(batch=32),
+    )
+
+
+def viva_wan22_5b() -> Recipe:
+    """ViVa at the paper's size: Wan2.2-TI2V-5B itself, three views, a robot of two arms (section 4.1.3).
+
+    Run: ``worldvalue train viva --recipe wan22_5b --pretrained FOLDER --data DIR --out DIR`` with the model's folder in
+    diffusers layout, and ``--set estimator.model.states=N`` for another robot. The paper trained one epoch in batches
+    of 192 in 4 GPU days; not run by us.
+    """
+    model = ViVaConfig(video=_WAN22_VIDEO, text=None, text_length=512, latent_size=(16, 16), states=14)
+    pictures = PictureSettings(256, 256, views=3)
+    return _like_viva(
+        Recipe(
+            estimator=EstimatorConfig(model, "AutoencoderKLWan", _WAN22_VAE, pictures),
+            training=TrainingSettings(batch=24),
+        )
     )
 
 
 RECIPES: Mapping[str, dict[str, Callable[[], Recipe]]] = {
     "wvm": {"tiny": tiny, "wan22_5b": wan22_5b},
+    "viva": {"tiny": tiny_viva, "wan22_5b": viva_wan22_5b},
     "frame-classifier": {"tiny": tiny_frame_classifier},
 }
 """Recipes by model and name, as the command line knows them."""
@@ -220,6 +271,8 @@ _KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: 
 
 def _fitting(old: Any, value: Any, whole: str) -> Any:
     """The value, if it is of the old one's kind."""
+    if callable(old):
+        raise DataError(f"'{whole}' is set in recipes.py alone.")
     if isinstance(old, tuple):
         if not isinstance(value, list):
             raise DataError(f'\'{whole}\' takes a list such as ["a", "b"], not {value!r}.')

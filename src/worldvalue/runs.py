@@ -66,7 +66,7 @@ def train_value_model(
     codes: Path | None = None,
     resume: bool = False,
 ) -> Path:
-    """Train a value model on all successful episodes; the checkpoint folder ``out/model``.
+    """Train a value model on all episodes that have a target value; the checkpoint folder ``out/model``.
 
     Args:
         recipe: what to build and how to train it.
@@ -97,7 +97,9 @@ def train_value_model(
         cached = [
             episode
             for source in sources
-            for episode in training_episodes(source, estimator.vae, config.picture, codes or out / "codes")
+            for episode in training_episodes(
+                source, estimator.vae, config.picture, codes or out / "codes", recipe.targets
+            )
         ]
     if init is None:
         _fit_scales(estimator.model, cached)
@@ -127,9 +129,9 @@ def _fit_scales(model: ValueModel, episodes: Sequence[TrainingEpisode]) -> None:
     """Fit what scales the model's numbers to those of the episodes; states of another width count as unknown."""
     for name, scale in model.scales.items():
         assert isinstance(scale, Scale)
-        known = [getattr(episode, name) for episode in episodes if getattr(episode, name) is not None]
+        told = [episode.values[:, None] if name == "value" else episode.states for episode in episodes]
         numbers = len(scale.centre)
-        rows = [kept for kept in (array.reshape(len(array), -1) for array in known) if kept.shape[1] == numbers]
+        rows = [array for array in told if array is not None and array.shape[1] == numbers]
         if not rows:
             raise DataError(
                 f"No episode has a proprioception of {numbers} numbers; set estimator.model.states to what the data "

@@ -188,6 +188,8 @@ class EpisodeSource(Protocol):
 class ValueCurve:
     """Values of one episode, one row for each frame of the original rate.
 
+    They lie in [0, 1]; in [-1, 1] where the model has learned from failures, which are negative (ViVa).
+
     Attributes:
         timestamps: ``(T,)`` seconds since the first frame.
         mean, std: ``(T,)`` float32 mean and standard deviation of the value over noise draws and windows.
@@ -247,8 +249,8 @@ class ValueModel(Protocol):
     Attributes:
         config: a frozen dataclass; ``weights`` are those of the losses, ``text_length`` counts tokens.
         text: encoder of instructions that is trained with the model; None when text states come from outside.
-        scales: by the name of a batch's tensor, what brings its numbers into the model's range and back
-            (``backbones.scales``); fitted to the training data.
+        scales: what brings the numbers of a "state" or a "value" into the model's range and back
+            (``backbones.scales``), where it has one; fitted to the training data.
         sharded_layers: layer types that are one unit of sharding, checkpointing and compiling.
         max_views: the most pictures of a frame that it sees apart.
     """
@@ -258,6 +260,11 @@ class ValueModel(Protocol):
     scales: torch.nn.ModuleDict
     sharded_layers: tuple[type[torch.nn.Module], ...]
     max_views: ClassVar[int]
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The least and the greatest value it gives."""
+        ...
 
     @property
     def losses_known(self) -> frozenset[str]:
@@ -296,7 +303,7 @@ class ValueModel(Protocol):
         ...
 
     def predict(self, context: Any, prefix: torch.Tensor, noise: torch.Tensor, steps: int = 1) -> torch.Tensor:
-        """Values ``(B, S, h)`` in [0, 1].
+        """Values ``(B, S, h)`` in ``value_range``.
 
         Args:
             context: from ``observe``.

@@ -48,6 +48,18 @@ def test_two_groups_with_handed_on_keys_equal_one_pass_with_a_noise_level_per_to
     torch.testing.assert_close(found, expected)
 
 
+@torch.no_grad()
+def test_a_noise_level_for_each_frame_is_that_of_all_its_tokens() -> None:
+    torch.manual_seed(0)
+    theirs = WanTransformer3DModel(**CONFIG).eval()
+    ours = VideoDiT(**CONFIG).eval()
+    ours.load_state_dict(theirs.state_dict())
+    latents, text = torch.randn(2, 4, 3, 6, 8), torch.randn(2, 5, 16)
+    sigma = torch.tensor([[0.0, 0.3, 0.9], [0.0, 0.6, 0.1]])
+    expected = theirs(latents, sigma.repeat_interleave(3 * 4, 1) * 1000, text).sample
+    torch.testing.assert_close(ours(latents, sigma, ours.read_text(text)).velocity, expected)
+
+
 def test_what_diffusers_reads_back_is_what_was_written(tmp_path: Path) -> None:
     ours = VideoDiT(**CONFIG)
     ours.save_pretrained(tmp_path)

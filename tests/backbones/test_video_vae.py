@@ -68,6 +68,22 @@ def test_the_video_autoencoder_has_the_same_interface() -> None:
 
 
 @torch.no_grad()
+def test_a_single_picture_becomes_a_latent_that_is_that_of_a_video_of_one_frame() -> None:
+    pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 2, 32, 32, 3), dtype=np.uint8))
+    vae = WanVAE(WAN).eval()
+    items = vae.items(pictures)
+    assert items.shape == (3, 2, 3, 32, 32)
+    latents = vae.per_image(items[:, 1])
+    torch.testing.assert_close(latents[0], vae._encode(items[0, 1][None, :, None])[0, :, 0])
+    assert latents.shape[1] == vae.image_channels
+    frames = small_estimator().vae
+    codes = frames.items(pictures)
+    assert torch.equal(frames.per_image(codes[:, 1]), codes[:, 1])
+    torch.testing.assert_close(codes[2, 0], frames.per_frame(pictures_to_float(pictures[2, :1]))[0])
+    assert codes.shape[2] == frames.image_channels
+
+
+@torch.no_grad()
 def test_the_current_latent_of_the_video_autoencoder_does_not_depend_on_the_future() -> None:
     vae = WanVAE(WAN).eval()
     frames = torch.rand(1, 9, 3, 32, 32) * 2 - 1

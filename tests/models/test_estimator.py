@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from tests.backbones.test_text import CONFIG as TEXT
 from tests.backbones.test_video_dit import CONFIG as VIDEO
 from tests.backbones.test_video_vae import WAN
-from tests.small import painted_episode, small_config, small_estimator
+from tests.small import painted_episode, small_config, small_estimator, small_viva_config
 from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
 
 from worldvalue.data.pictures import PictureSettings
@@ -69,6 +69,22 @@ def test_a_wan_folder_in_diffusers_layout_becomes_an_estimator_that_scores_and_t
     losses = estimator(batch)
     (losses["value"] + losses["video"]).backward()
     assert not any(p.requires_grad for p in estimator.vae.parameters())
+
+
+def test_viva_on_a_wan_folder_is_that_transformer_and_scores_with_states(tmp_path: Path) -> None:
+    config = small_viva_config()
+    model = replace(config.model, text=None, text_length=24, text_pool=1, latent_size=(4, 4))
+    folder = _wan_folder(tmp_path / "wan")
+    config = replace(config, model=model, vae_class="AutoencoderKLWan", picture=PictureSettings(64, 64))
+    estimator = on_pretrained(folder, config).eval()
+    theirs = WanTransformer3DModel.from_pretrained(folder, subfolder="transformer").state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in estimator.model.video.state_dict().items())
+    states = np.random.default_rng(0).random((30, 3), dtype=np.float32)
+    episode = replace(painted_episode(30), proprioception=states)
+    curve = score(estimator, episode, ScoreSettings(draws=2, steps=1))
+    assert np.isfinite(curve.mean).all()
+    with pytest.raises(DataError, match="proprioception of 3 numbers, the data has none"):
+        score(estimator, painted_episode(30), ScoreSettings(draws=2, steps=1))
 
 
 def test_a_trained_estimator_on_wan_saves_and_loads(tmp_path: Path) -> None:

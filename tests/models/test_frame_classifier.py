@@ -69,7 +69,7 @@ def test_it_is_a_value_model_and_refuses_what_does_not_fit() -> None:
     config = small_classifier_config()
     with pytest.raises(DataError, match="another head than flow"):
         Estimator(replace(config, model=replace(config.model, head="flow")))
-    with pytest.raises(DataError, match=r"codes of \(4, 8\)"):
+    with pytest.raises(DataError, match=r"latents of \(4, 8\)"):
         Estimator(replace(config, picture=PictureSettings(32, 64)))
 
 

@@ -11,6 +11,7 @@ Axes: B batch, N tokens, M context tokens, L text tokens, D width of the stream,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -123,6 +124,11 @@ class StreamBlock(nn.Module):
         attn = self.attn2
         query = rms_norm(attn.norm_q, attn.to_q(x)).unflatten(2, (attn.heads, -1))
         return attn.to_out[0](attend(query, *text))
+
+
+def repeated(layers: Sequence[KeysValues], times: int) -> list[KeysValues]:
+    """Per layer, keys and values of every row ``times`` times in a row: ``(B * times, N, H, E)``."""
+    return [(keys.repeat_interleave(times, 0), values.repeat_interleave(times, 0)) for keys, values in layers]
 
 
 def read_text(blocks: nn.ModuleList, states: Tensor) -> list[KeysValues]:

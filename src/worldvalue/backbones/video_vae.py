@@ -156,13 +156,14 @@ class WanVAE(VideoVAE):
 
     Args:
         config: keys of ``AutoencoderKLWan``, with ``latents_mean`` and ``latents_std``.
+        autoencoder: a pretrained one of that configuration, in the place of a new one.
     """
 
     caches_frames = False
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], autoencoder: AutoencoderKLWan | None = None) -> None:
         super().__init__()
-        self.autoencoder = AutoencoderKLWan(**config)
+        self.autoencoder = autoencoder or AutoencoderKLWan(**config)
         self.channels = self.image_channels = self.autoencoder.config.z_dim
         self.scale = self.autoencoder.config.scale_factor_spatial
 

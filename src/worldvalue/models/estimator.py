@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -25,14 +24,16 @@ from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, WanVAE
 from worldvalue.data.files import replacing
 from worldvalue.data.pictures import PictureSettings, pictures
 from worldvalue.models.frame_classifier import FrameClassifier, FrameClassifierConfig
-from worldvalue.models.wvm import WVM, WVMConfig, value_stream
+from worldvalue.models.viva import ViVa, ViVaConfig
+from worldvalue.models.wvm import WVM, WVMConfig
 from worldvalue.types import Batch, DataError, Episode, ValueModel
 
 SHIPPED = Path(__file__).parent / "shipped"
 AUTOENCODERS: Mapping[str, type[FrameVAE] | type[WanVAE]] = {"AutoencoderKL": FrameVAE, "AutoencoderKLWan": WanVAE}
-ModelConfig = WVMConfig | FrameClassifierConfig
-MODELS: Mapping[str, tuple[type[ModelConfig], Callable[[Any], ValueModel]]] = {
+ModelConfig = WVMConfig | ViVaConfig | FrameClassifierConfig
+MODELS: Mapping[str, tuple[type[ModelConfig], Callable[..., ValueModel]]] = {
     "WVM": (WVMConfig, WVM),
+    "ViVa": (ViVaConfig, ViVa),
     "FrameClassifier": (FrameClassifierConfig, FrameClassifier),
 }
 """Configurations and models by the model's class, as a checkpoint's ``config.json`` names it."""
@@ -65,16 +66,25 @@ class EstimatorConfig:
 class Estimator(nn.Module):
     """Frozen autoencoder, value model, picture settings and frame rate, together.
 
+    Args:
+        config: what to build.
+        autoencoder: a pretrained one in the place of a new one.
+        video: a pretrained video stream in the place of a new one.
+
     Raises:
         DataError: parts that do not fit together, or weights of losses that the model does not know.
     """
 
-    def __init__(self, config: EstimatorConfig) -> None:
+    def __init__(
+        self, config: EstimatorConfig, autoencoder: VideoVAE | None = None, video: VideoDiT | None = None
+    ) -> None:
         super().__init__()
         self.config = config
-        self.vae: VideoVAE = AUTOENCODERS[config.vae_class](config.vae)
+        self.vae: VideoVAE = autoencoder or AUTOENCODERS[config.vae_class](config.vae)
         self.vae.requires_grad_(False)
-        self.model: ValueModel = _model(config, self.vae)
+        made = MODELS[_name(config.model)][1]
+        self.model: ValueModel = made(config.model) if video is None else made(config.model, video)
+        _check(config, self.vae, self.model)
 
     @property
     def device(self) -> torch.device:
@@ -140,17 +150,21 @@ class Estimator(nn.Module):
         return TextEncoder.from_pretrained(folder, self.config.model.text_length, torch.bfloat16).to(self.device)
 
     def save(self, folder: Path) -> None:
-        """Write the checkpoint folder; the weights as bf16."""
+        """Write the checkpoint folder; weights as bf16, measured statistics as they are."""
         folder.mkdir(parents=True, exist_ok=True)
         self.save_config(folder)
-        state = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in self.state_dict().items()}
+        measured = dict(self.named_buffers())
+        state = {
+            name: (tensor if name in measured else tensor.to(torch.bfloat16)).contiguous()
+            for name, tensor in self.state_dict().items()
+        }
         with replacing(folder / "model.safetensors") as partial:
             save_file(state, partial)
 
     def save_config(self, folder: Path) -> None:
         """Write the checkpoint folder's ``config.json`` alone."""
         with replacing(folder / "config.json") as partial:
-            told = {"model_class": type(self.model).__name__, **asdict(self.config)}
+            told = {"model_class": _name(self.config.model), **asdict(self.config)}
             partial.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
@@ -160,7 +174,7 @@ def load_model(name_or_folder: str | Path) -> Estimator:
     Raises:
         DataError: no such model; or its files do not fit together.
     """
-    folder = _checkpoint_folder(name_or_folder)
+    folder = checkpoint_folder(name_or_folder)
     if folder is None:
         shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())) or "none"
         raise DataError(
@@ -178,92 +192,29 @@ def load_model(name_or_folder: str | Path) -> Estimator:
     return estimator.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _checkpoint_folder(name_or_folder: str | Path) -> Path | None:
+def checkpoint_folder(name_or_folder: str | Path) -> Path | None:
     """Where a shipped model's or another checkpoint's files are, if there is one."""
     candidates = (SHIPPED / str(name_or_folder), Path(name_or_folder))
     return next((folder for folder in candidates if (folder / "config.json").is_file()), None)
 
 
-def on_pretrained(name_or_folder: str | Path, config: EstimatorConfig) -> Estimator:
-    """A new estimator on a pretrained video model: its video stream, autoencoder and text encoder; the rest starts new.
-
-    Args:
-        name_or_folder: a Wan model in diffusers layout (``transformer/``, ``vae/``, ``text_encoder/``,
-            ``tokenizer/``), whose shapes replace those of the configuration; or a model as ``load_model`` takes it.
-        config: of the estimator.
-
-    Raises:
-        DataError: the configuration has no video stream, a part is missing, or shapes do not fit.
-    """
-    if not isinstance(config.model, WVMConfig):
-        raise DataError("This recipe has no video stream that could be pretrained; leave --pretrained out.")
-    if _checkpoint_folder(name_or_folder):
-        return _on_checkpoint(name_or_folder, config)
-    folder = Path(name_or_folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is neither a folder nor a shipped model; give --pretrained a video model's folder.")
-    return _on_wan(folder, config, config.model)
+def _name(config: ModelConfig) -> str:
+    """The class of model that a configuration makes."""
+    return next(name for name, (known, _) in MODELS.items() if isinstance(config, known))
 
 
-def _on_checkpoint(name_or_folder: str | Path, config: EstimatorConfig) -> Estimator:
-    kept = load_model(name_or_folder)
-    if not isinstance(kept.model, WVM):
-        raise DataError(f"{name_or_folder} has no video stream; give a World Value Model or a Wan model.")
-    estimator = Estimator(replace(config, text_folder=kept.config.text_folder))
-    assert isinstance(estimator.model, WVM)
-    try:
-        estimator.vae.load_state_dict(kept.vae.state_dict())
-        estimator.model.video.load_state_dict(kept.model.video.state_dict())
-        if estimator.model.text is not None and kept.model.text is not None:
-            estimator.model.text.load_state_dict(kept.model.text.state_dict())
-    except RuntimeError as error:
-        raise DataError(f"{name_or_folder} has not the recipe's shape; use the recipe it was trained with.") from error
-    return estimator
-
-
-def _on_wan(folder: Path, config: EstimatorConfig, model: WVMConfig) -> Estimator:
-    if config.vae_class != "AutoencoderKLWan":
-        raise DataError("This recipe has an autoencoder of its own; a pretrained Wan model needs a recipe made for it.")
-    for part in ("transformer", "vae", "text_encoder", "tokenizer"):
-        if not (folder / part).is_dir():
-            raise DataError(f"{folder} has no folder '{part}'; give a Wan model in diffusers layout.")
-    video = VideoDiT.from_pretrained(folder, subfolder="transformer")
-    autoencoder = AutoencoderKLWan.from_pretrained(folder, subfolder="vae")
-    model = replace(model, video=_public(video.config))
-    if (model.value.layers, model.value.heads, model.value.head_dim) != (
-        video.config.num_layers,
-        video.config.num_attention_heads,
-        video.config.attention_head_dim,
-    ):
-        raise DataError(f"{folder}/transformer has another depth or head shape than the recipe's value stream.")
-    config = replace(config, model=model, vae=_public(autoencoder.config), text_folder=str(folder))
-    with torch.device("meta"):
-        estimator = Estimator(config)
-    assert isinstance(estimator.model, WVM)
-    estimator.model.video, estimator.vae.autoencoder = video, autoencoder.requires_grad_(False)
-    estimator.model.value, estimator.model.head = value_stream(model)
-    return estimator
-
-
-def _model(config: EstimatorConfig, vae: VideoVAE) -> ValueModel:
-    """The value model of a configuration, after a look at whether it fits the rest."""
-    if isinstance(config.model, FrameClassifierConfig):
-        side = (config.picture.height // vae.scale, config.picture.width // vae.scale)
-        if config.model.latent_size != side:
-            raise DataError(f"The pictures make codes of {side}; set estimator.model.latent_size to that.")
-    made = next(model(config.model) for known, model in MODELS.values() if isinstance(config.model, known))
-    if config.picture.views > made.max_views:
-        told = f"{type(made).__name__} sees {made.max_views} picture(s) of a frame, not {config.picture.views}"
+def _check(config: EstimatorConfig, vae: VideoVAE, model: ValueModel) -> None:
+    """Refuse parts that do not fit together."""
+    side = (config.picture.height // vae.scale, config.picture.width // vae.scale)
+    if config.model.latent_size != side:
+        raise DataError(f"The pictures make latents of {side}; set estimator.model.latent_size to that.")
+    if config.picture.views > model.max_views:
+        told = f"{_name(config.model)} sees {model.max_views} picture(s) of a frame, not {config.picture.views}"
         raise DataError(f"{told}; set estimator.picture.views, and tile cameras with rows and columns.")
-    unknown = sorted(set(config.model.weights) - made.losses_known)
+    unknown = sorted(set(config.model.weights) - model.losses_known)
     if unknown or not config.model.weights:
         told = f"There is no loss '{unknown[0]}'" if unknown else "No loss has a weight"
-        raise DataError(f"{told}; give a weight to one or more of: {', '.join(sorted(made.losses_known))}.")
-    return made
-
-
-def _public(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if not key.startswith("_")}
+        raise DataError(f"{told}; give a weight to one or more of: {', '.join(sorted(model.losses_known))}.")
 
 
 def _config(told: dict[str, Any]) -> EstimatorConfig:

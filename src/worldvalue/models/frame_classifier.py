@@ -64,6 +64,7 @@ class FrameClassifier(nn.Module):
 
     sharded_layers: tuple[type[nn.Module], ...] = (nn.TransformerEncoderLayer,)
     max_views: ClassVar[int] = 1
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     losses_known: ClassVar[frozenset[str]] = frozenset({"value"})
 
     def __init__(self, config: FrameClassifierConfig) -> None:

@@ -16,7 +16,7 @@ Axes: B windows, S noise draws, h chunk length, C h w latent channels and pixels
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
@@ -27,13 +27,13 @@ from torch import Tensor, nn
 
 from worldvalue import flow_matching as fm
 from worldvalue.backbones.experts import Expert, ExpertConfig
-from worldvalue.backbones.joint_attention import KeysValues, StreamBlock
-from worldvalue.backbones.scales import DeviationScale
+from worldvalue.backbones.joint_attention import KeysValues, StreamBlock, repeated
+from worldvalue.backbones.scales import Scale
 from worldvalue.backbones.text import TextEncoder
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import FOLD, VideoVAE
 from worldvalue.models.heads import Stream, ValueHead, spread, value_head
-from worldvalue.types import Batch, Window
+from worldvalue.types import Batch, DataError, Window
 
 
 @dataclass(frozen=True)
@@ -91,28 +91,35 @@ class Context(NamedTuple):
 
 
 class WVM(nn.Module):
-    """World Value Model: video stream, value stream with its head, and (at tiny size) the text encoder."""
+    """World Value Model: video stream, value stream with its head, and (at tiny size) the text encoder.
+
+    Args:
+        config: what to build.
+        video: a pretrained video stream in the place of a new one.
+
+    Raises:
+        DataError: the streams do not fit together, or there is no such head.
+    """
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
     max_views: ClassVar[int] = 1
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
-    def __init__(self, config: WVMConfig) -> None:
+    def __init__(self, config: WVMConfig, video: VideoDiT | None = None) -> None:
         super().__init__()
         if config.chunk % FOLD:
             raise ValueError(f"chunk must be a multiple of {FOLD} frames, the length of a latent frame.")
         self.config = config
-        self.video = VideoDiT(**config.video)
+        self.video = video or VideoDiT(**config.video)
         self.value, self.head = value_stream(config)
-        self.scales = nn.ModuleDict({"states": DeviationScale(config.states)} if config.states else {})
+        self.scales = nn.ModuleDict({"state": Scale(config.states)} if config.states else {})
         self.text: TextEncoder | None = None
         if config.text is not None:
             self.text = TextEncoder(config.text, config.text_length, config.text_pool)
-        shape = self.video.config
-        assert (config.value.layers, config.value.heads, config.value.head_dim) == (
-            shape.num_layers,
-            shape.num_attention_heads,
-            shape.attention_head_dim,
-        ), "streams that are joined have the same depth and head shape"
+        theirs, ours = self.video.config, config.value
+        shape = (theirs.num_layers, theirs.num_attention_heads, theirs.attention_head_dim)
+        if (ours.layers, ours.heads, ours.head_dim) != shape:
+            raise DataError("The value stream has another depth or head shape than the video stream; give it the same.")
 
     @property
     def losses_known(self) -> frozenset[str]:
@@ -170,10 +177,10 @@ class WVM(nn.Module):
         return F.mse_loss(predicted.float(), fm.velocity(future, noise))
 
     def _state_loss(self, states: Tensor, prefix: Tensor, context: Context) -> Tensor:
-        """Of what the stream tells from pure noise, so from the video alone; in standard deviations of the data."""
+        """Of what the stream tells from pure noise, so from the video alone; each number in [-1, 1]."""
         told = self._outputs(context, prefix)(torch.randn_like(states[:, None, :, :1]), torch.ones_like(prefix))
         known = states.isfinite()
-        error = told[:, 0, :, self.head.outputs :].float() - self.scales["states"](states).nan_to_num()
+        error = told[:, 0, :, self.head.outputs :].float() - self.scales["state"](states).nan_to_num()
         return (error.square() * known).sum() / known.sum().clamp(min=1)
 
     def stream(self, context: Context, prefix: Tensor) -> Stream:
@@ -184,7 +191,7 @@ class WVM(nn.Module):
     def _outputs(self, context: Context, prefix: Tensor) -> Stream:
         """All that the value stream puts out for a token: its head's numbers, then the state's."""
         copies = prefix.shape
-        text, video = _repeat(context.value_text, copies[1]), _repeat(context.video, copies[1])
+        text, video = repeated(context.value_text, copies[1]), repeated(context.video, copies[1])
         clean = spread(prefix).reshape(-1, 1, 1)
 
         def outputs(tokens: Tensor, sigma: Tensor) -> Tensor:
@@ -249,8 +256,3 @@ def value_stream(config: WVMConfig) -> tuple[Expert, ValueHead]:
     """
     head = value_head(config.head, config.sigma_shift)
     return Expert(config.value, dim=1, outputs=head.outputs + config.states), head
-
-
-def _repeat(layers: Sequence[KeysValues], times: int) -> list[KeysValues]:
-    """Every window ``times`` times in a row: ``(B * times, ...)``."""
-    return [(keys.repeat_interleave(times, 0), values.repeat_interleave(times, 0)) for keys, values in layers]

@@ -57,7 +57,7 @@ class _Track:
         self.chunk = self.asked.chunk
         self.states = estimator.states(episode, self.scored)
         self.starts = scoring_starts(len(self.scored), self.chunk, settings.stride)
-        self.margin = estimator.config.band_margin
+        self.margin, self.ends = estimator.config.band_margin, estimator.model.value_range
         self.rng = np.random.default_rng((settings.seed, episode.index))
         # Each frame is covered by at most h windows: the one that ends at position p of a chunk, for every p.
         self.draws = np.full((len(self.scored), self.chunk, settings.draws), np.nan, dtype=np.float32)
@@ -100,7 +100,8 @@ class _Track:
         pool = self.draws.reshape(len(self.scored), -1)
         times = self.episode.timestamps
         low, middle, high = np.nanquantile(pool, (0.1, 0.5, 0.9), axis=1)
-        low, high = np.clip(low - self.margin, 0.0, middle), np.clip(high + self.margin, middle, 1.0)
+        least, greatest = self.ends
+        low, high = np.clip(low - self.margin, least, middle), np.clip(high + self.margin, middle, greatest)
         rows = (np.nanmean(pool, 1), np.nanstd(pool, 1), low, middle, high)
         mean, std, q10, q50, q90 = (np.interp(times, times[self.scored], row).astype(np.float32) for row in rows)
         return ValueCurve(times, mean, std, q10, q50, q90, self.scored)

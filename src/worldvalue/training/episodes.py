@@ -21,7 +21,7 @@ from worldvalue.backbones.video_vae import VideoVAE, pictures_to_float
 from worldvalue.data.files import replacing
 from worldvalue.data.identity import dataset_identity, weights_identity
 from worldvalue.data.pictures import PIECE, PictureSettings, pictures
-from worldvalue.data.value_targets import from_labels, progress
+from worldvalue.data.value_targets import cost_to_go, from_labels, progress, value_from_cost
 from worldvalue.data.windows import TrainingEpisode
 from worldvalue.types import DataError, Episode, EpisodeSource
 
@@ -82,8 +82,12 @@ class FrameDataset(Dataset):
         return {"frames": pictures_to_float(picture), "weight": 1.0 + self.EMPHASIS * unusual[None]}
 
 
-def target_values(episode: Episode) -> NDArray[np.float64] | None:
-    """Values ``(T,)`` to learn: from the labels, plain progress without any; None for a failure, which has none.
+Targets = Callable[[Episode], NDArray[np.float64] | None]
+"""Values ``(T,)`` that an episode is to teach; None for one that has none."""
+
+
+def progress_values(episode: Episode) -> NDArray[np.float64] | None:
+    """WVM's: from the labels, plain progress without any; None for a failure, which has none.
 
     Raises:
         DataError: the labels give no curve.
@@ -92,6 +96,18 @@ def target_values(episode: Episode) -> NDArray[np.float64] | None:
         if episode.labels is None or episode.labels.mode is None:
             return None if episode.success is False else progress(episode.length)
         return None if episode.labels.mode == "failure" else from_labels(episode.labels)
+    except ValueError as error:
+        raise DataError(f"{episode.name} has no target values: {error}") from error
+
+
+def outcome_values(episode: Episode) -> NDArray[np.float64]:
+    """ViVa's: one minus the cost-to-go, negative for a failure; where the outcome is unknown it counts as a success.
+
+    Raises:
+        DataError: the episode is too short.
+    """
+    try:
+        return value_from_cost(cost_to_go(episode.length, episode.success is not False))
     except ValueError as error:
         raise DataError(f"{episode.name} has no target values: {error}") from error
 
@@ -128,10 +144,11 @@ def training_episodes(
     vae: VideoVAE,
     settings: PictureSettings,
     cache: Path,
+    targets: Targets = progress_values,
 ) -> list[TrainingEpisode]:
     """Episodes with a target value, their frames encoded once into ``cache`` where the autoencoder allows it.
 
-    Failures have no target and are left out. The cache is kept by autoencoder, picture settings and dataset, and is
+    The cache is kept by autoencoder, picture settings and dataset, and is
     filled episode by episode, so that an interrupted run goes on where it stopped.
 
     Raises:
@@ -141,7 +158,7 @@ def training_episodes(
     folder = cache / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def prepare(episode: Episode) -> TrainingEpisode | None:
-        values = target_values(episode)
+        values = targets(episode)
         if values is None:
             return None
         shown = Pictures(episode, settings)
@@ -157,7 +174,7 @@ def training_episodes(
     doing = "Encoding frames" if vae.caches_frames else "Reading episodes"
     made = [episode for episode in _from_each(source, doing, prepare) if episode is not None]
     if not made:
-        raise DataError(f"{source.path} has no successful episode to learn values from.")
+        raise DataError(f"{source.path} has no episode to learn values from.")
     return made
 
 
