@@ -14,6 +14,7 @@ from worldvalue.data import ManifestRow, encode_video, write_manifest
 from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import Estimator, EstimatorConfig
 from worldvalue.models.frame_classifier import FrameClassifierConfig
+from worldvalue.models.mv_wam import MVWAMConfig
 from worldvalue.models.viva import ViVaConfig
 from worldvalue.models.wvm import WVMConfig
 from worldvalue.recipes import Recipe
@@ -70,6 +71,34 @@ def small_viva_config(states: int = 3) -> EstimatorConfig:
     video = {**base.video, "in_channels": 4, "out_channels": 4}
     weights = {"state": 0.5, "value": 1.0} if states else {"value": 1.0}
     model = ViVaConfig(video, base.text, 32, (8, 8), text_pool=4, states=states, horizon=5, weights=weights)
+    return replace(config, model=model)
+
+
+def small_mv_wam_config() -> EstimatorConfig:
+    """An MV-WAM as wide and deep on the same pictures, codes and instructions; 8 actions of 2 numbers."""
+    config = small_config()
+    base = config.model
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 16,
+    }
+    model = MVWAMConfig(
+        base.video,
+        base.value,
+        base.text,
+        32,
+        vision,
+        (8, 8),
+        states=3,
+        actions=2,
+        text_pool=4,
+        unified=6,
+        chunk=8,
+    )
     return replace(config, model=model)
 
 

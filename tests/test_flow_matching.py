@@ -55,3 +55,11 @@ def test_conversions_stay_finite_at_the_ends() -> None:
         sigma = torch.full((3,), level, dtype=torch.float64)
         assert fm.velocity_from_data(x, data, sigma).isfinite().all()
         assert fm.velocity_from_noise(x, data, sigma).isfinite().all()
+
+
+@given(kind=st.sampled_from(list(fm.Parameterization)), sigma=LEVELS, seed=st.integers(0, 99))
+def test_whatever_is_put_out_implies_the_same_velocity(kind: fm.Parameterization, sigma: float, seed: int) -> None:
+    data, noise = _pair(seed)
+    level = torch.full((3,), sigma, dtype=torch.float64)
+    x = fm.interpolate(data, noise, level)
+    torch.testing.assert_close(kind.velocity(x, kind.target(data, noise), level), fm.velocity(data, noise))

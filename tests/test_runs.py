@@ -78,7 +78,7 @@ def test_a_viva_learns_from_a_dataset_with_states_and_scores_it(
     np.testing.assert_allclose(scale.centre, (rows.min(0) + rows.max(0)) / 2, rtol=1e-6, atol=1e-6)
     curve = score(model, open_episodes(SAMPLE)[0], ScoreSettings(draws=2, steps=1))
     assert np.isfinite(curve.mean).all()
-    with pytest.raises(DataError, match="No episode has a proprioception of 5 numbers"):
+    with pytest.raises(DataError, match="No episode has states of 5 numbers"):
         _invoke(*words, "--out", tmp_path / "five", "--set", "estimator.model.states=5")
 
 

@@ -297,6 +297,7 @@ def _trainer(model: str) -> Callable[..., None]:
 for _name, _what in {
     "wvm": "Train a World Value Model; the result is a checkpoint folder for 'score --model'.",
     "viva": "Train a ViVa, whose value is a frame of the video; it also learns from failures.",
+    "mv-wam": "Train an MV-WAM, which tells future video, actions and a value together.",
     "frame-classifier": "Train the baseline that sorts single frames into 201 bins of value, without a world model.",
 }.items():
     train.command(_name, help=_what)(_trainer(_name))

@@ -9,6 +9,8 @@ Shapes: ``sigma`` is ``(B,)`` and is spread over the remaining axes of the tenso
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import torch
 from torch import Tensor
 
@@ -72,3 +74,28 @@ def euler_step(x: Tensor, v: Tensor, sigma: Tensor, next_sigma: Tensor) -> Tenso
 def sigma_schedule(steps: int, shift: float = 1.0) -> Tensor:
     """Noise levels ``(steps + 1,)`` from 1 down to 0 for ``steps`` Euler steps."""
     return shift_sigma(torch.linspace(1.0, 0.0, steps + 1), shift)
+
+
+class Parameterization(StrEnum):
+    """What a network is trained to put out, by plain squared error (MV-WAM, table 6)."""
+
+    VELOCITY = "velocity"
+    DATA = "data"
+    NOISE = "noise"
+
+    def target(self, data: Tensor, noise: Tensor) -> Tensor:
+        """What it should put out."""
+        if self is Parameterization.VELOCITY:
+            return velocity(data, noise)
+        return data if self is Parameterization.DATA else noise
+
+    def velocity(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
+        """The velocity that its output implies at ``x_sigma``.
+
+        For the data MV-WAM's table 6 prints ``x_1 - x_0``, which is not known while sampling; this is
+        ``(x_sigma - x_0) / sigma``.
+        """
+        if self is Parameterization.VELOCITY:
+            return output
+        implied = velocity_from_data if self is Parameterization.DATA else velocity_from_noise
+        return implied(x, output, sigma)

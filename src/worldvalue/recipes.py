@@ -13,9 +13,10 @@ from worldvalue.data.augment import Augmentation
 from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import EstimatorConfig, ModelConfig
 from worldvalue.models.frame_classifier import FrameClassifierConfig
+from worldvalue.models.mv_wam import MVWAMConfig
 from worldvalue.models.viva import ViVaConfig
 from worldvalue.models.wvm import WVMConfig
-from worldvalue.training.episodes import Targets, outcome_values, progress_values
+from worldvalue.training.episodes import Targets, outcome_values, progress_values, return_values
 from worldvalue.training.loop import TrainingSettings
 from worldvalue.types import DataError
 
@@ -48,19 +49,9 @@ def tiny() -> Recipe:
     RUN``; ``make shipped`` does all of it. Expect the figures of the model card.
     """
     video = _tiny_video(channels=24)
-    value = ExpertConfig(
-        width=128,
-        ffn_width=512,
-        cross_heads=4,
-        cross_head_dim=32,
-        layers=video["num_layers"],
-        heads=video["num_attention_heads"],
-        head_dim=video["attention_head_dim"],
-        text_dim=video["text_dim"],
-    )
     model = WVMConfig(
         video=video,
-        value=value,
+        value=_tiny_expert(video),
         text=_tiny_text(video["text_dim"]),
         text_length=64,
         text_pool=4,
@@ -91,6 +82,44 @@ def tiny_viva() -> Recipe:
 def _like_viva(recipe: Recipe) -> Recipe:
     """Windows that run forward alone, and values that tell failures apart (section 3.3)."""
     return replace(recipe, augmentation=Augmentation(rewind=0.0, random_prefix=0.0), targets=outcome_values)
+
+
+def tiny_mv_wam() -> Recipe:
+    """MV-WAM on the shipped model's autoencoder: chunks of 16 actions, a vision encoder trained with it.
+
+    Run: ``worldvalue train mv-wam --data DIR --vae VAE/vae --out VIDEO --set 'estimator.model.weights={"video": 1}'``,
+    then ``worldvalue train mv-wam --data DIR --pretrained VIDEO/model --out RUN``: the paper's two stages.
+    """
+    video = _tiny_video(channels=24)
+    model = MVWAMConfig(
+        video=video,
+        expert=_tiny_expert(video),
+        text=_tiny_text(video["text_dim"]),
+        text_length=64,
+        text_pool=4,
+        vision=_TINY_VISION,
+        latent_size=(16, 16),
+        states=16,
+        actions=7,
+        unified=16,
+        chunk=16,
+    )
+    return _like_mv_wam(_tiny_recipe(model))
+
+
+_TINY_VISION = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 64,
+    "patch_size": 8,
+}
+
+
+def _like_mv_wam(recipe: Recipe) -> Recipe:
+    """Windows that run forward alone and show pixels as they are, and the value of section 3.2."""
+    return replace(recipe, augmentation=Augmentation(rewind=0.0, random_prefix=0.0), targets=return_values)
 
 
 def tiny_frame_classifier() -> Recipe:
@@ -146,6 +175,20 @@ def _tiny_video(channels: int) -> dict[str, Any]:
         "ffn_dim": 4 * heads * head_dim,
         "num_layers": layers,
     }
+
+
+def _tiny_expert(video: Mapping[str, Any]) -> ExpertConfig:
+    """A stream half as wide as that video transformer."""
+    return ExpertConfig(
+        width=128,
+        ffn_width=512,
+        cross_heads=4,
+        cross_head_dim=32,
+        layers=video["num_layers"],
+        heads=video["num_attention_heads"],
+        head_dim=video["attention_head_dim"],
+        text_dim=video["text_dim"],
+    )
 
 
 def _tiny_text(width: int) -> dict[str, Any]:
@@ -217,9 +260,63 @@ def viva_wan22_5b() -> Recipe:
     )
 
 
+def mv_wam_wan21_1b() -> Recipe:
+    """MV-WAM at the paper's size: the architecture of Wan2.1-1.3B, an expert of width 768, SigLIP2 base (section 4.1).
+
+    Run: ``worldvalue train mv-wam --recipe wan21_1b --pretrained FOLDER --data DIR --out DIR`` with the model's folder
+    in diffusers layout. The paper trained 20,000 steps of 1,024 on video and 15,000 of 512 on both; not run by us.
+    """
+    video = {
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": 12,
+        "attention_head_dim": 128,
+        "in_channels": 16,
+        "out_channels": 16,
+        "text_dim": 4096,
+        "ffn_dim": 8960,
+        "num_layers": 30,
+    }
+    expert = ExpertConfig(
+        width=768,
+        ffn_width=4480,
+        cross_heads=12,
+        cross_head_dim=128,
+        layers=30,
+        heads=12,
+        head_dim=128,
+        text_dim=4096,
+    )
+    vision = {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": 224,
+        "patch_size": 16,
+    }
+    vae = {"z_dim": 16, "base_dim": 96, "latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
+    model = MVWAMConfig(
+        video=video,
+        expert=expert,
+        text=None,
+        text_length=512,
+        vision=vision,
+        latent_size=(30, 40),
+        states=14,
+        actions=16,
+    )
+    return _like_mv_wam(
+        Recipe(
+            estimator=EstimatorConfig(model, "AutoencoderKLWan", vae, PictureSettings(240, 320)),
+            training=TrainingSettings(steps=15_000, batch=16, weight_decay=0.01),
+        )
+    )
+
+
 RECIPES: Mapping[str, dict[str, Callable[[], Recipe]]] = {
     "wvm": {"tiny": tiny, "wan22_5b": wan22_5b},
     "viva": {"tiny": tiny_viva, "wan22_5b": viva_wan22_5b},
+    "mv-wam": {"tiny": tiny_mv_wam, "wan21_1b": mv_wam_wan21_1b},
     "frame-classifier": {"tiny": tiny_frame_classifier},
 }
 """Recipes by model and name, as the command line knows them."""

@@ -129,13 +129,12 @@ def _fit_scales(model: ValueModel, episodes: Sequence[TrainingEpisode]) -> None:
     """Fit what scales the model's numbers to those of the episodes; states of another width count as unknown."""
     for name, scale in model.scales.items():
         assert isinstance(scale, Scale)
-        told = [episode.values[:, None] if name == "value" else episode.states for episode in episodes]
         numbers = len(scale.centre)
+        told = [{"value": e.values[:, None], "state": e.states, "action": e.actions}[name] for e in episodes]
         rows = [array for array in told if array is not None and array.shape[1] == numbers]
         if not rows:
             raise DataError(
-                f"No episode has a proprioception of {numbers} numbers; set estimator.model.states to what the data "
-                "has, or to 0."
+                f"No episode has {name}s of {numbers} numbers; set estimator.model.{name}s to what the data has."
             )
         scale.fit(np.concatenate(rows))
 
@@ -182,8 +181,11 @@ def _collate_windows(estimator: Estimator, episodes: Sequence[TrainingEpisode]) 
     else:
         name, known = "tokens", dict(zip(distinct, encoder.tokenize(distinct), strict=True))
 
-    window = estimator.model.window
-    unknown = torch.full((len(window.states), estimator.model.config.states), torch.nan) if window.states else None
+    model = estimator.model
+    asked = {"states": model.window.states, "actions": model.window.actions}
+    unknown = {
+        key: torch.full((len(ticks), getattr(model.config, key)), torch.nan) for key, ticks in asked.items() if ticks
+    }
 
     def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
         batch = {
@@ -191,9 +193,11 @@ def _collate_windows(estimator: Estimator, episodes: Sequence[TrainingEpisode]) 
             "values": torch.stack([sample["values"] for sample in samples]),
             name: torch.stack([known[sample["instruction"]] for sample in samples]),
         }
-        if unknown is not None:
-            told = [sample.get("states", unknown) for sample in samples]
-            batch["states"] = torch.stack([states if states.shape == unknown.shape else unknown for states in told])
+        for key, nothing in unknown.items():
+            told = [sample.get(key, nothing) for sample in samples]
+            batch[key] = torch.stack([x if x.shape == nothing.shape else nothing for x in told])
+        if model.window.pictures:
+            batch["pictures"] = torch.stack([sample["pictures"] for sample in samples])
         return batch
 
     return collate

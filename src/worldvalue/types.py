@@ -223,6 +223,8 @@ class Window:
         seen: so many of them, the first ones, are all that it sees when it is used.
         states: ticks whose proprioception it learns from.
         states_seen: so many of them, the first ones, are given to it when it is used.
+        actions: ticks whose actions it learns from.
+        pictures: ticks that it is shown as pixels too, when it learns and when it is used.
         data_rate: whether a tick is a frame of the data, whatever its rate; otherwise one of the model's own rate.
     """
 
@@ -231,12 +233,14 @@ class Window:
     seen: int
     states: tuple[int, ...] = ()
     states_seen: int = 0
+    actions: tuple[int, ...] = ()
+    pictures: tuple[int, ...] = ()
     data_rate: bool = False
 
     @property
     def ticks(self) -> int:
         """Number of ticks from the first to the last one that is asked for."""
-        return 1 + max(self.chunk, *self.shown, *self.states)
+        return 1 + max(self.chunk, *self.shown, *self.states, *self.actions, *self.pictures)
 
 
 @runtime_checkable
@@ -249,7 +253,7 @@ class ValueModel(Protocol):
     Attributes:
         config: a frozen dataclass; ``weights`` are those of the losses, ``text_length`` counts tokens.
         text: encoder of instructions that is trained with the model; None when text states come from outside.
-        scales: what brings the numbers of a "state" or a "value" into the model's range and back
+        scales: what brings the numbers of a "state", an "action" or a "value" into the model's range and back
             (``backbones.scales``), where it has one; fitted to the training data.
         sharded_layers: layer types that are one unit of sharding, checkpointing and compiling.
         max_views: the most pictures of a frame that it sees apart.
@@ -298,7 +302,7 @@ class ValueModel(Protocol):
 
         Args:
             batch: ``latents`` of the seen frames from ``encode``, ``text`` ``(B, L, text_dim)`` states, and where the
-                model sees any, ``states`` ``(B, n, P)``.
+                model sees any, ``states`` ``(B, n, P)`` and ``pictures`` ``(B, n, V, 3, H, W)`` in [-1, 1].
         """
         ...
 

@@ -159,7 +159,8 @@ def test_the_prefix_value_reaches_the_prediction() -> None:
     model = _model()
     batch = model.example_batch(1)
     context = _observe(model, batch)
-    low, high = (model.predict(context, torch.tensor([[p]]), torch.zeros(1, 1, 4)) for p in (0.0, 1.0))
+    tokens, level = torch.zeros(1, 1, 4, 1), torch.ones(1, 1)
+    low, high = (model.stream(context, torch.tensor([[p]]))(tokens, level) for p in (0.0, 1.0))
     assert not torch.equal(low, high)
 
 

@@ -19,7 +19,7 @@ from diffusers.models.embeddings import (
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 
-from worldvalue.backbones.joint_attention import KeysValues, StreamBlock, read_text
+from worldvalue.backbones.joint_attention import KeysValues, Rotary, StreamBlock, read_text
 from worldvalue.backbones.video_dit import TIMESTEPS
 
 
@@ -46,19 +46,16 @@ class ExpertConfig:
     freq_dim: int = 256
 
 
-class Expert(nn.Module):
-    """A stream of N tokens, each a noised vector with a noise level of its own.
+class ExpertStream(nn.Module):
+    """The layers of an expert, between what makes tokens hidden states and what reads those out.
 
     Args:
         config: shape of the stream.
-        dim: numbers in a token (1 for a value).
-        outputs: numbers put out for a token; as many as in it when None.
     """
 
-    def __init__(self, config: ExpertConfig, dim: int, outputs: int | None = None) -> None:
+    def __init__(self, config: ExpertConfig) -> None:
         super().__init__()
         self.config = config
-        self.proj_in = nn.Linear(dim, config.width)
         self.timesteps_proj = Timesteps(config.freq_dim, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedder = TimestepEmbedding(config.freq_dim, config.width)
         self.time_proj = nn.Linear(config.width, 6 * config.width)
@@ -76,13 +73,52 @@ class Expert(nn.Module):
         )
         self.norm_out = FP32LayerNorm(config.width, elementwise_affine=False)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
-        self.proj_out = nn.Linear(config.width, outputs or dim)
-        nn.init.zeros_(self.proj_out.weight)
-        nn.init.zeros_(self.proj_out.bias)
 
     def read_text(self, text: Tensor) -> list[KeysValues]:
         """Per layer, keys and values of text encoder states ``(B, L, text_dim)``."""
         return read_text(self.blocks, self.text_embedder(text))
+
+    def run(
+        self,
+        hidden: Tensor,
+        sigma: Tensor,
+        read: Sequence[KeysValues],
+        rotary: Rotary,
+        context: Sequence[KeysValues],
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """Hidden states ``(B, N, D)`` ready to be read out, and the tokens' own keys and values per layer.
+
+        Args:
+            hidden: ``(B, N, D)`` tokens.
+            sigma: ``(B, N)`` noise level of each token, in [0, 1]; 0 marks a clean one.
+            read: per layer, keys and values that the cross-attention reads, such as those of ``read_text``.
+            rotary: positions of the tokens.
+            context: per layer, keys and values of other tokens that may be seen.
+        """
+        frequencies = self.timesteps_proj(sigma.float().flatten() * TIMESTEPS).unflatten(0, sigma.shape)
+        time = self.time_embedder(frequencies.to(hidden.dtype))
+        modulation = self.time_proj(nn.functional.silu(time)).unflatten(2, (6, -1))
+        keys_values = []
+        for block, told, seen in zip(self.blocks, read, context, strict=True):
+            hidden, own = block(hidden, modulation, told, rotary, seen)
+            keys_values.append(own)
+        shift, scale = (self.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)).unbind(2)
+        return (self.norm_out(hidden) * (1 + scale) + shift).to(hidden.dtype), keys_values
+
+
+class Expert(ExpertStream):
+    """A stream of N tokens, each a noised vector with a noise level of its own.
+
+    Args:
+        config: shape of the stream.
+        dim: numbers in a token (1 for a value).
+        outputs: numbers put out for a token; as many as in it when None.
+    """
+
+    def __init__(self, config: ExpertConfig, dim: int, outputs: int | None = None) -> None:
+        super().__init__(config)
+        self.proj_in = nn.Linear(dim, config.width)
+        self.proj_out = silent(nn.Linear(config.width, outputs or dim))
 
     def forward(self, x: Tensor, sigma: Tensor, text: Sequence[KeysValues], context: Sequence[KeysValues]) -> Tensor:
         """Outputs ``(B, N, outputs)`` of the tokens, such as their velocity.
@@ -93,17 +129,17 @@ class Expert(nn.Module):
             text: from ``read_text``.
             context: per layer, keys and values of the tokens of other streams that may be seen.
         """
-        hidden = self.proj_in(x)
-        frequencies = self.timesteps_proj(sigma.float().flatten() * TIMESTEPS).unflatten(0, sigma.shape)
-        time = self.time_embedder(frequencies.to(hidden.dtype))
-        modulation = self.time_proj(nn.functional.silu(time)).unflatten(2, (6, -1))
-        rotary = self._rotary(x.shape[1], x.device)
-        for block, read, seen in zip(self.blocks, text, context, strict=True):
-            hidden, _ = block(hidden, modulation, read, rotary, seen)
-        shift, scale = (self.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)).unbind(2)
-        return self.proj_out((self.norm_out(hidden) * (1 + scale) + shift).to(hidden.dtype))
+        hidden, _ = self.run(self.proj_in(x), sigma, text, self._rotary(x.shape[1], x.device), context)
+        return self.proj_out(hidden)
 
     def _rotary(self, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
         positions = torch.arange(tokens, device=device)
         cos, sin = get_1d_rotary_pos_embed(self.config.head_dim, positions, use_real=True)
         return cos[None, :, None], sin[None, :, None]
+
+
+def silent(layer: nn.Linear) -> nn.Linear:
+    """The layer with all its weights 0: a new stream starts by saying nothing."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

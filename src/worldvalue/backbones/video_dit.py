@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
+from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor, nn
 
 from worldvalue.backbones.joint_attention import KeysValues, Rotary, StreamBlock, read_text
@@ -87,6 +89,18 @@ class VideoDiT(WanTransformer3DModel):
         cos, sin = self.rope(latents.new_empty(1, 1, frames, *latents.shape[3:]))
         tokens = cos.shape[1] // frames
         return cos[:, first_frame * tokens :], sin[:, first_frame * tokens :]
+
+    def rotary_in_time(self, positions: Tensor) -> Rotary:
+        """For tokens of other streams that stand at times, not at places: ``positions`` ``(N,)`` in latent frames.
+
+        Such a token and a video token are told how far apart in time they are, as two video tokens are.
+        """
+        rope = self.rope
+        cos, sin = get_1d_rotary_pos_embed(
+            rope.t_dim, positions.float(), use_real=True, repeat_interleave_real=True, freqs_dtype=torch.float32
+        )
+        still = (0, rope.h_dim + rope.w_dim)
+        return F.pad(cos, still, value=1.0)[None, :, None], F.pad(sin, still)[None, :, None]
 
     def _embed_sigma(self, sigma: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Of each level ``(B, n)`` its embedding ``(B, n, D)`` and modulation ``(B, n, 6, D)``; n is 1 for ``(B,)``."""

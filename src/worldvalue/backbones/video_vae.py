@@ -70,6 +70,10 @@ class VideoVAE(nn.Module, ABC):
         """Latents ``(B, C, K, h, w)`` of windows ``(B, T, ...)`` of ``per_frame`` items, the prefix latent dropped."""
 
     @abstractmethod
+    def per_clip(self, items: Tensor) -> Tensor:
+        """Latents ``(B, C, 1 + K, h, w)`` of clips ``(B, T, ...)`` of items; the first is of the first frame alone."""
+
+    @abstractmethod
     def per_image(self, items: Tensor) -> Tensor:
         """Latents ``(n, C, h, w)`` of single pictures, from their ``per_frame`` items ``(n, ...)``."""
 
@@ -138,6 +142,10 @@ class FrameVAE(VideoVAE):
         codes = items[:, 1:].unflatten(1, (-1, FOLD))
         return codes.movedim(1, 3).flatten(1, 2)
 
+    def per_clip(self, items: Tensor) -> Tensor:
+        """See ``VideoVAE.per_clip``; the first frame fills its latent four times."""
+        return self.per_window(torch.cat((items[:, :1].expand(-1, FOLD, *items.shape[2:]), items), dim=1))
+
     def per_image(self, items: Tensor) -> Tensor:
         """The codes themselves."""
         return items
@@ -181,7 +189,11 @@ class WanVAE(VideoVAE):
 
     def per_window(self, items: Tensor) -> Tensor:
         """See ``VideoVAE.per_window``. The prefix frame is encoded too, since later latents depend on it."""
-        return self._encode(items.transpose(1, 2))[:, :, 1:]
+        return self.per_clip(items)[:, :, 1:]
+
+    def per_clip(self, items: Tensor) -> Tensor:
+        """See ``VideoVAE.per_clip``."""
+        return self._encode(items.transpose(1, 2))
 
     def per_image(self, items: Tensor) -> Tensor:
         """See ``VideoVAE.per_image``: a picture is a video of one frame."""

@@ -40,6 +40,8 @@ class TrainingEpisode:
         task: its short name; the instruction where it has none.
         counterfactual: an instruction for something else in the same scene, where one is known.
         states: ``(T, P)`` float32 the robot's proprioception; None when unknown.
+        actions: ``(T, A)`` float32; None when unknown.
+        pixels: the frames' pictures; None where nobody asks for them.
     """
 
     timestamps: NDArray[np.float64]
@@ -49,6 +51,8 @@ class TrainingEpisode:
     task: str = ""
     counterfactual: str | None = None
     states: NDArray[np.float32] | None = None
+    actions: NDArray[np.float32] | None = None
+    pixels: FrameItems | None = None
 
 
 def scoring_starts(frames: int, chunk: int, stride: int) -> NDArray[np.int64]:
@@ -98,8 +102,10 @@ class WindowDataset(Dataset):
         self._wrong = wrong_instructions(told)
 
     def __getitem__(self, number: int) -> dict[str, object]:
-        """Sample: ``items`` of the frames shown, ``values`` ``(1 + h,)`` with the prefix first, the ``instruction``;
-        ``states`` ``(n, P)`` where the episode has them.
+        """Sample: ``items`` of the frames shown, ``values`` ``(1 + h,)`` with the prefix first, the ``instruction``.
+
+        Where they are asked for and the episode has them, also ``states`` ``(n, P)``, ``actions`` ``(n, A)``, NaN
+        beyond its end, and ``pictures`` ``(n, V, 3, H, W)``.
         """
         window = self.window
         rng = np.random.default_rng((self.seed, number))
@@ -114,7 +120,18 @@ class WindowDataset(Dataset):
         sample = {"items": items, "values": torch.from_numpy(prefixed), "instruction": instruction}
         if episode.states is not None and window.states:
             sample["states"] = torch.from_numpy(episode.states[indices[list(window.states)]])
+        if episode.actions is not None and window.actions:
+            sample["actions"] = torch.from_numpy(self._actions(episode, indices))
+        if episode.pixels is not None and window.pictures:
+            sample["pictures"] = episode.pixels.read(indices[list(window.pictures)])
         return sample
+
+    def _actions(self, episode: TrainingEpisode, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Actions ``(n, A)``; a frame that stands in for one beyond the episode's end has none."""
+        assert episode.actions is not None
+        wanted = indices[list(self.window.actions)]
+        beyond = np.diff(wanted, prepend=-1) == 0
+        return np.where(beyond[:, None], np.float32("nan"), episode.actions[wanted])
 
     def _wrong_for(self, episode: TrainingEpisode, rng: np.random.Generator) -> Sequence[str]:
         """Instructions that the episode does not carry out; half of the time the one for its own scene, if known."""

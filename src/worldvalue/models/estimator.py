@@ -24,16 +24,18 @@ from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, WanVAE
 from worldvalue.data.files import replacing
 from worldvalue.data.pictures import PictureSettings, pictures
 from worldvalue.models.frame_classifier import FrameClassifier, FrameClassifierConfig
+from worldvalue.models.mv_wam import MVWAM, MVWAMConfig
 from worldvalue.models.viva import ViVa, ViVaConfig
 from worldvalue.models.wvm import WVM, WVMConfig
 from worldvalue.types import Batch, DataError, Episode, ValueModel
 
 SHIPPED = Path(__file__).parent / "shipped"
 AUTOENCODERS: Mapping[str, type[FrameVAE] | type[WanVAE]] = {"AutoencoderKL": FrameVAE, "AutoencoderKLWan": WanVAE}
-ModelConfig = WVMConfig | ViVaConfig | FrameClassifierConfig
+ModelConfig = WVMConfig | ViVaConfig | MVWAMConfig | FrameClassifierConfig
 MODELS: Mapping[str, tuple[type[ModelConfig], Callable[..., ValueModel]]] = {
     "WVM": (WVMConfig, WVM),
     "ViVa": (ViVaConfig, ViVa),
+    "MVWAM": (MVWAMConfig, MVWAM),
     "FrameClassifier": (FrameClassifierConfig, FrameClassifier),
 }
 """Configurations and models by the model's class, as a checkpoint's ``config.json`` names it."""
@@ -124,6 +126,12 @@ class Estimator(nn.Module):
             has = "none" if told is None else f"{told.shape[1]} numbers"
             raise DataError(f"{episode.name}: the model reads a proprioception of {asked} numbers, the data has {has}.")
         return torch.from_numpy(told[indices]).to(self.device)
+
+    def pixels(self, episode: Episode, indices: NDArray[np.int64], cameras: tuple[str, ...] | None) -> Tensor | None:
+        """Pictures of frames of an episode ``(n, V, H, W, 3)`` uint8; None where the model sees none as pixels."""
+        if not self.model.window.pictures:
+            return None
+        return torch.from_numpy(pictures(episode, indices, self.picture_settings(cameras))).to(self.device)
 
     def observe(self, seen: Batch, text: Tensor) -> Any:
         """What the model computes once of windows: ``items`` and ``states`` as seen, ``text`` ``(B, L, D)``."""

@@ -12,11 +12,13 @@ from diffusers import AutoencoderKLWan
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import WanVAE
 from worldvalue.models.estimator import Estimator, EstimatorConfig, checkpoint_folder, load_model
+from worldvalue.models.frame_classifier import FrameClassifierConfig
+from worldvalue.models.mv_wam import MVWAM, MVWAMConfig
 from worldvalue.models.viva import ViVa, ViVaConfig
 from worldvalue.models.wvm import WVM, WVMConfig
 from worldvalue.types import DataError
 
-OnWan = WVM | ViVa
+OnWan = WVM | ViVa | MVWAM
 """Models whose video stream, ``video``, is Wan's."""
 
 
@@ -31,7 +33,7 @@ def on_pretrained(name_or_folder: str | Path, config: EstimatorConfig) -> Estima
     Raises:
         DataError: the configuration has no video stream, a part is missing, or shapes do not fit.
     """
-    if not isinstance(config.model, WVMConfig | ViVaConfig):
+    if isinstance(config.model, FrameClassifierConfig):
         raise DataError("This recipe has no video stream that could be pretrained; leave --pretrained out.")
     if checkpoint_folder(name_or_folder):
         return _on_checkpoint(name_or_folder, config)
@@ -57,7 +59,7 @@ def _on_checkpoint(name_or_folder: str | Path, config: EstimatorConfig) -> Estim
     return estimator
 
 
-def _on_wan(folder: Path, config: EstimatorConfig, model: WVMConfig | ViVaConfig) -> Estimator:
+def _on_wan(folder: Path, config: EstimatorConfig, model: WVMConfig | ViVaConfig | MVWAMConfig) -> Estimator:
     if config.vae_class != "AutoencoderKLWan":
         raise DataError("This recipe has an autoencoder of its own; a pretrained Wan model needs a recipe made for it.")
     for part in ("transformer", "vae", "text_encoder", "tokenizer"):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from worldvalue.backbones.video_vae import pictures_to_float
 from worldvalue.data.pictures import cameras_shown
 from worldvalue.data.windows import scoring_starts
 from worldvalue.models import Estimator
@@ -56,6 +57,7 @@ class _Track:
         self.asked, self.noise_shape = estimator.model.window, estimator.model.noise_shape
         self.chunk = self.asked.chunk
         self.states = estimator.states(episode, self.scored)
+        self.pixels = estimator.pixels(episode, self.scored, settings.cameras)
         self.starts = scoring_starts(len(self.scored), self.chunk, settings.stride)
         self.margin, self.ends = estimator.config.band_margin, estimator.model.value_range
         self.rng = np.random.default_rng((settings.seed, episode.index))
@@ -63,10 +65,12 @@ class _Track:
         self.draws = np.full((len(self.scored), self.chunk, settings.draws), np.nan, dtype=np.float32)
 
     def window(self, step: int) -> dict[str, Tensor]:
-        """What is seen of the next window: ``items``, and ``states`` where they are asked for."""
+        """What is seen of the next window: ``items``, and ``states`` and ``pictures`` where they are asked for."""
         seen = {"items": self.items[self._at(step, self.asked.shown[: self.asked.seen])]}
         if self.states is not None:
             seen["states"] = self.states[self._at(step, self.asked.states[: self.asked.states_seen])]
+        if self.pixels is not None:
+            seen["pictures"] = pictures_to_float(self.pixels[self._at(step, self.asked.pictures)])
         return seen
 
     def _at(self, step: int, ticks: Sequence[int]) -> Tensor:

@@ -21,7 +21,7 @@ from worldvalue.backbones.video_vae import VideoVAE, pictures_to_float
 from worldvalue.data.files import replacing
 from worldvalue.data.identity import dataset_identity, weights_identity
 from worldvalue.data.pictures import PIECE, PictureSettings, pictures
-from worldvalue.data.value_targets import cost_to_go, from_labels, progress, value_from_cost
+from worldvalue.data.value_targets import cost_to_go, from_labels, monte_carlo_value, progress, value_from_cost
 from worldvalue.data.windows import TrainingEpisode
 from worldvalue.types import DataError, Episode, EpisodeSource
 
@@ -112,6 +112,18 @@ def outcome_values(episode: Episode) -> NDArray[np.float64]:
         raise DataError(f"{episode.name} has no target values: {error}") from error
 
 
+def return_values(episode: Episode) -> NDArray[np.float64]:
+    """MV-WAM's: the discounted return of the outcome; where that is unknown it counts as a success.
+
+    Raises:
+        DataError: the episode is too short.
+    """
+    try:
+        return monte_carlo_value(episode.length, episode.success is not False)
+    except ValueError as error:
+        raise DataError(f"{episode.name} has no target values: {error}") from error
+
+
 def sample_frames(
     sources: Sequence[EpisodeSource], settings: PictureSettings, per_episode: int, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -167,8 +179,9 @@ def training_episodes(
         labels = episode.labels
         task = (labels and labels.task) or episode.instruction
         counterfactual = labels.counterfactual if labels else None
+        known = (episode.proprioception, episode.actions)
         return TrainingEpisode(
-            episode.timestamps, values, episode.instruction, items, task, counterfactual, episode.proprioception
+            episode.timestamps, values, episode.instruction, items, task, counterfactual, *known, pixels=shown
         )
 
     doing = "Encoding frames" if vae.caches_frames else "Reading episodes"
