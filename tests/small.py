@@ -16,6 +16,7 @@ from worldvalue.models import Estimator, EstimatorConfig
 from worldvalue.models.frame_classifier import FrameClassifierConfig
 from worldvalue.models.mv_wam import MVWAMConfig
 from worldvalue.models.viva import ViVaConfig
+from worldvalue.models.wav import WAVConfig
 from worldvalue.models.wvm import WVMConfig
 from worldvalue.recipes import Recipe
 from worldvalue.training.loop import TrainingSettings
@@ -96,8 +97,39 @@ def small_mv_wam_config() -> EstimatorConfig:
         states=3,
         actions=2,
         text_pool=4,
-        unified=6,
+        unified=8,
         chunk=8,
+    )
+    return replace(config, model=model)
+
+
+def small_wav_config() -> EstimatorConfig:
+    """A WAV as wide and deep on the same pictures, codes and instructions; two memory frames, chunks of 8."""
+    config = small_config()
+    base = config.model
+    video = {
+        "in_channels": 16,
+        "out_channels": 16,
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "cross_attention_dim": 24,
+        "num_layers": 2,
+        "caption_channels": 16,
+    }
+    model = WAVConfig(
+        video,
+        replace(base.value, text_dim=24),
+        base.text,
+        32,
+        (8, 8),
+        states=3,
+        actions=2,
+        text_pool=4,
+        views=1,
+        fold=4,
+        chunk=8,
+        memory=2,
+        memory_gap=5,
     )
     return replace(config, model=model)
 

@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,10 @@ from tests.small import (
     small_classifier_config,
     small_config,
     small_estimator,
+    small_mv_wam_config,
     small_recipe,
     small_viva_config,
+    small_wav_config,
     write_painted_videos,
 )
 from worldvalue.cli import app
@@ -24,6 +25,7 @@ from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import load_model
 from worldvalue.models.frame_classifier import FrameClassifier
 from worldvalue.recipes import RECIPES
+from worldvalue.recipes.recipe import like_mv_wam, like_viva, like_wav
 from worldvalue.runs import _freeze
 from worldvalue.scoring.sliding_windows import ScoreSettings, score
 from worldvalue.training.episodes import StoredCodes, outcome_values, progress_values, training_episodes
@@ -64,15 +66,22 @@ def test_videos_become_an_autoencoder_then_a_model_that_scores(data: Path, tmp_p
 SAMPLE = Path(__file__).parent / "data" / "lerobot_v3_sample"
 
 
-def test_a_viva_learns_from_a_dataset_with_states_and_scores_it(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["viva", "mv-wam", "wav"])
+def test_a_model_that_asks_for_states_learns_from_a_dataset_that_has_them_and_scores_it(
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(small_recipe(small_viva_config(states=7)), targets=outcome_values)
-    monkeypatch.setitem(RECIPES["viva"], "small", lambda: recipe)
+    recipe = {
+        "viva": like_viva(small_recipe(small_viva_config())),
+        "mv-wam": like_mv_wam(small_recipe(small_mv_wam_config())),
+        "wav": like_wav(small_recipe(small_wav_config()), horizon=8),
+    }[name]
+    monkeypatch.setitem(RECIPES[name], "small", lambda: recipe)
     _invoke("train", "vae", "--recipe", "small", "--data", data, "--out", tmp_path / "vae")
-    words = ("train", "viva", "--recipe", "small", "--data", SAMPLE, "--vae", tmp_path / "vae" / "vae")
-    _invoke(*words, "--out", tmp_path / "viva")
-    model = load_model(tmp_path / "viva" / "model")
+    words = ["train", name, "--recipe", "small", "--data", SAMPLE, "--vae", tmp_path / "vae" / "vae"]
+    if name != "viva":
+        words += ["--set", "estimator.model.actions=7"]
+    _invoke(*words, "--out", tmp_path / "run", "--set", "estimator.model.states=7")
+    model = load_model(tmp_path / "run" / "model")
     rows = np.concatenate([episode.proprioception for episode in open_episodes(SAMPLE)])
     scale = model.model.scales["state"]
     np.testing.assert_allclose(scale.centre, (rows.min(0) + rows.max(0)) / 2, rtol=1e-6, atol=1e-6)

@@ -51,7 +51,7 @@ _Data = Annotated[
     typer.Option(help="Episodes to learn from: anything 'score' reads, with labels.jsonl or expert. May be repeated."),
 ]
 _Out = Annotated[Path, typer.Option(help="Folder of the run: checkpoints, log, result.")]
-_RecipeName = Annotated[str, typer.Option(help="Name of a recipe in recipes.py.")]
+_RecipeName = Annotated[str, typer.Option(help="Name of a recipe.")]
 _Override = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting of the recipe, e.g. training.steps=100.")
 ]
@@ -298,6 +298,7 @@ for _name, _what in {
     "wvm": "Train a World Value Model; the result is a checkpoint folder for 'score --model'.",
     "viva": "Train a ViVa, whose value is a frame of the video; it also learns from failures.",
     "mv-wam": "Train an MV-WAM, which tells future video, actions and a value together.",
+    "wav": "Train a WAV, which tells the values and actions of a chunk from a video that it imagines.",
     "frame-classifier": "Train the baseline that sorts single frames into 201 bins of value, without a world model.",
 }.items():
     train.command(_name, help=_what)(_trainer(_name))

@@ -9,7 +9,9 @@ Shapes: ``sigma`` is ``(B,)`` and is spread over the remaining axes of the tenso
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -74,6 +76,22 @@ def euler_step(x: Tensor, v: Tensor, sigma: Tensor, next_sigma: Tensor) -> Tenso
 def sigma_schedule(steps: int, shift: float = 1.0) -> Tensor:
     """Noise levels ``(steps + 1,)`` from 1 down to 0 for ``steps`` Euler steps."""
     return shift_sigma(torch.linspace(1.0, 0.0, steps + 1), shift)
+
+
+def integrate(noise: Tensor, steps: int, velocity: Callable[[Tensor, Tensor], Tensor], shift: float = 1.0) -> Tensor:
+    """Where Euler steps from noise ``(B, ...)`` lead.
+
+    Args:
+        noise: standard normal, at noise level 1.
+        steps: their number.
+        velocity: of ``x`` ``(B, ...)`` at noise levels ``(B,)``.
+        shift: flow shift of the levels.
+    """
+    x = noise
+    for now, after in pairwise(sigma_schedule(steps, shift).to(noise.device)):
+        sigma = now.expand(len(x))
+        x = euler_step(x, velocity(x, sigma).float(), sigma, after.expand(len(x)))
+    return x
 
 
 class Parameterization(StrEnum):

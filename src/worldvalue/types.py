@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,6 +216,7 @@ class Window:
     """Which frames of an episode a model asks for, counted in ticks from a window's first one.
 
     Tick 0 is the prefix, the frame before those whose values are asked for; it may lie one tick before the episode.
+    Ticks below 0 are frames from before that.
 
     Attributes:
         chunk: h; the values asked for are those of ticks 1 .. h.
@@ -225,6 +226,7 @@ class Window:
         states_seen: so many of them, the first ones, are given to it when it is used.
         actions: ticks whose actions it learns from.
         pictures: ticks that it is shown as pixels too, when it learns and when it is used.
+        ahead: further ticks after h whose values it learns too.
         data_rate: whether a tick is a frame of the data, whatever its rate; otherwise one of the model's own rate.
     """
 
@@ -235,12 +237,19 @@ class Window:
     states_seen: int = 0
     actions: tuple[int, ...] = ()
     pictures: tuple[int, ...] = ()
+    ahead: int = 0
     data_rate: bool = False
 
     @property
-    def ticks(self) -> int:
-        """Number of ticks from the first to the last one that is asked for."""
-        return 1 + max(self.chunk, *self.shown, *self.states, *self.actions, *self.pictures)
+    def values(self) -> tuple[int, ...]:
+        """Ticks whose values it learns, the prefix first."""
+        return tuple(range(1 + self.chunk + self.ahead))
+
+    @property
+    def ticks(self) -> range:
+        """From the first to the last one that is asked for."""
+        asked = (*self.values, *self.shown, *self.states, *self.actions, *self.pictures)
+        return range(min(asked), 1 + max(asked))
 
 
 @runtime_checkable
@@ -256,14 +265,17 @@ class ValueModel(Protocol):
         scales: what brings the numbers of a "state", an "action" or a "value" into the model's range and back
             (``backbones.scales``), where it has one; fitted to the training data.
         sharded_layers: layer types that are one unit of sharding, checkpointing and compiling.
-        max_views: the most pictures of a frame that it sees apart.
     """
 
     config: Any
     text: Any
     scales: torch.nn.ModuleDict
     sharded_layers: tuple[type[torch.nn.Module], ...]
-    max_views: ClassVar[int]
+
+    @property
+    def max_views(self) -> int:
+        """The most pictures of a frame that it sees apart."""
+        ...
 
     @property
     def value_range(self) -> tuple[float, float]:

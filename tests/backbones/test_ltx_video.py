@@ -5,7 +5,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
 from torch import Tensor
 
-from worldvalue.backbones.ltx_video import LTXVideoDiT
+from worldvalue.backbones.ltx_video import LTXVAE, LTXVideoDiT
 from worldvalue.flow_matching import interpolate, velocity
 
 CONFIG = {
@@ -184,3 +184,32 @@ def test_the_papers_size_is_ltx_video_2b() -> None:
         dit = LTXVideoDiT(num_layers=28, num_attention_heads=32, attention_head_dim=64, caption_channels=4096)
     assert dit.config.in_channels == dit.config.out_channels == 128
     assert sum(parameter.numel() for parameter in dit.parameters()) == 1_923_385_472
+
+
+VAE = {
+    "latent_channels": 4,
+    "block_out_channels": (8, 8, 8, 8),
+    "decoder_block_out_channels": (8, 8, 8, 8),
+    "layers_per_block": (1, 1, 1, 1, 1),
+    "decoder_layers_per_block": (1, 1, 1, 1, 1),
+    "scaling_factor": 2.0,
+}
+
+
+@torch.no_grad()
+def test_the_autoencoder_has_the_interface_of_the_others_with_latents_of_eight_frames() -> None:
+    torch.manual_seed(0)
+    vae = LTXVAE(VAE).eval()
+    vae.autoencoder.latents_mean.copy_(torch.tensor([0.1, -0.2, 0.3, 0.0]))
+    vae.autoencoder.latents_std.copy_(torch.tensor([1.5, 0.5, 2.0, 1.0]))
+    frames = torch.rand(2, 17, 3, 32, 32) * 2 - 1
+    clip = vae.per_clip(vae.per_frame(frames))
+    assert clip.shape == (2, 4, 3, 1, 1)
+    assert torch.equal(vae.per_window(frames), clip[:, :, 1:])
+    raw = vae.autoencoder.encode(frames.transpose(1, 2)).latent_dist.mode()
+    mean, std = (x.view(-1, 1, 1, 1) for x in (vae.autoencoder.latents_mean, vae.autoencoder.latents_std))
+    torch.testing.assert_close(clip, (raw - mean) * 2.0 / std)
+    torch.testing.assert_close(vae.per_image(frames[:, 0]), clip[:, :, 0])
+    assert vae.decode(clip[:, :, 1:]).shape == (2, 16, 3, 32, 32)
+    with pytest.raises(ValueError, match="1 \\+ 8k frames, not 12"):
+        vae.per_clip(frames[:, :12])

@@ -11,7 +11,7 @@ from worldvalue.data.augment import Augmentation
 from worldvalue.data.windows import TrainingEpisode, WindowDataset
 from worldvalue.models import Estimator
 from worldvalue.models.mv_wam import MVWAM, Context, Parts
-from worldvalue.recipes import mv_wam_wan21_1b
+from worldvalue.recipes.published import mv_wam_wan21_1b
 from worldvalue.types import DataError, ValueModel
 
 

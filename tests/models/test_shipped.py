@@ -5,7 +5,7 @@ from tests.small import painted_episode
 
 from worldvalue.models import load_model
 from worldvalue.models.estimator import SHIPPED
-from worldvalue.recipes import tiny
+from worldvalue.recipes.tiny import tiny
 from worldvalue.scoring.sliding_windows import ScoreSettings, score
 
 

@@ -12,7 +12,7 @@ from worldvalue.data.augment import Augmentation
 from worldvalue.data.windows import TrainingEpisode, WindowDataset
 from worldvalue.models import Estimator
 from worldvalue.models.viva import ViVa
-from worldvalue.recipes import viva_wan22_5b
+from worldvalue.recipes.published import viva_wan22_5b
 from worldvalue.types import DataError, ValueModel
 
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 import torch
 from tests.small import small_estimator
 
+from worldvalue.backbones.experts import in_line
 from worldvalue.backbones.video_vae import WanVAE
 from worldvalue.models.heads import spread, unspread
 from worldvalue.models.wvm import WVM, Context
-from worldvalue.recipes import wan22_5b
+from worldvalue.recipes.published import wan22_5b
 from worldvalue.types import ValueModel
 
 
@@ -95,7 +96,7 @@ def _joint_reference(
     time = value.time_embedder(value.timesteps_proj(levels.flatten() * 1000).unflatten(0, (2, 5)))
     modulations = [video_modulation, value.time_proj(torch.nn.functional.silu(time)).unflatten(2, (6, -1))]
     texts = [video.read_text(text), value.read_text(text)]
-    rotaries = [video._rotary(current, 0), value._rotary(5, current.device)]
+    rotaries = [video._rotary(current, 0), in_line(torch.arange(5), 12)]
     seen = hidden[0].shape[1]
     mask = torch.ones(seen + 5, seen + 5, dtype=torch.bool)
     mask[:seen, seen:] = False

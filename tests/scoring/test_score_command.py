@@ -14,7 +14,7 @@ import torch
 from worldvalue import cli
 from worldvalue.data import open_episodes, read_progress
 from worldvalue.models import Estimator, load_model
-from worldvalue.recipes import tiny
+from worldvalue.recipes.tiny import tiny
 from worldvalue.scoring.sliding_windows import ScoreSettings, score
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from diffusers.models.embeddings import (
@@ -78,13 +79,18 @@ class ExpertStream(nn.Module):
         """Per layer, keys and values of text encoder states ``(B, L, text_dim)``."""
         return read_text(self.blocks, self.text_embedder(text))
 
+    def read_layers(self, states: Sequence[Tensor]) -> list[KeysValues]:
+        """Per layer, keys and values of another stream's hidden states ``(B, M, text_dim)`` after the same layer."""
+        layers = zip(self.blocks, states, strict=True)
+        return [cast(StreamBlock, block).read_text(self.text_embedder(hidden)) for block, hidden in layers]
+
     def run(
         self,
         hidden: Tensor,
         sigma: Tensor,
         read: Sequence[KeysValues],
         rotary: Rotary,
-        context: Sequence[KeysValues],
+        context: Sequence[KeysValues] | None = None,
     ) -> tuple[Tensor, list[KeysValues]]:
         """Hidden states ``(B, N, D)`` ready to be read out, and the tokens' own keys and values per layer.
 
@@ -93,13 +99,14 @@ class ExpertStream(nn.Module):
             sigma: ``(B, N)`` noise level of each token, in [0, 1]; 0 marks a clean one.
             read: per layer, keys and values that the cross-attention reads, such as those of ``read_text``.
             rotary: positions of the tokens.
-            context: per layer, keys and values of other tokens that may be seen.
+            context: per layer, keys and values of other tokens that may be seen; None for none.
         """
         frequencies = self.timesteps_proj(sigma.float().flatten() * TIMESTEPS).unflatten(0, sigma.shape)
         time = self.time_embedder(frequencies.to(hidden.dtype))
         modulation = self.time_proj(nn.functional.silu(time)).unflatten(2, (6, -1))
         keys_values = []
-        for block, told, seen in zip(self.blocks, read, context, strict=True):
+        nothing: list[None] = [None] * len(self.blocks)
+        for block, told, seen in zip(self.blocks, read, context or nothing, strict=True):
             hidden, own = block(hidden, modulation, told, rotary, seen)
             keys_values.append(own)
         shift, scale = (self.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)).unbind(2)
@@ -129,13 +136,15 @@ class Expert(ExpertStream):
             text: from ``read_text``.
             context: per layer, keys and values of the tokens of other streams that may be seen.
         """
-        hidden, _ = self.run(self.proj_in(x), sigma, text, self._rotary(x.shape[1], x.device), context)
+        places = in_line(torch.arange(x.shape[1], device=x.device), self.config.head_dim)
+        hidden, _ = self.run(self.proj_in(x), sigma, text, places, context)
         return self.proj_out(hidden)
 
-    def _rotary(self, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        positions = torch.arange(tokens, device=device)
-        cos, sin = get_1d_rotary_pos_embed(self.config.head_dim, positions, use_real=True)
-        return cos[None, :, None], sin[None, :, None]
+
+def in_line(positions: Tensor, head_dim: int) -> Rotary:
+    """Rotary embedding of tokens at ``positions`` ``(N,)`` along one line."""
+    cos, sin = get_1d_rotary_pos_embed(head_dim, positions, use_real=True)
+    return cos[None, :, None], sin[None, :, None]
 
 
 def silent(layer: nn.Linear) -> nn.Linear:

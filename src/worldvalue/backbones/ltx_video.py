@@ -1,4 +1,4 @@
-"""WAV's video transformer: diffusers' LTX-Video over several views, with every layer's hidden states handed out.
+"""WAV's video transformer and autoencoder: diffusers' LTX-Video, over several views.
 
 ``LTXVideoDiT`` is an ``LTXVideoTransformer3DModel``: same configuration, same parameter names, same files. Every
 latent frame has a noise level and a time of its own, so clean memory frames stand before noised future ones where
@@ -16,13 +16,15 @@ Axes: B batch, V views, C channels, T latent frames, H W latent pixels, L text t
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
-from diffusers import LTXVideoTransformer3DModel
+from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from torch import Tensor
 
 from worldvalue.backbones.video_dit import TIMESTEPS
+from worldvalue.backbones.video_vae import VideoVAE
 
 JOIN_EVERY = 3
 """Views see each other in the first of every so many layers."""
@@ -133,3 +135,59 @@ class LTXVideoDiT(LTXVideoTransformer3DModel):
         """Velocity ``(B, V, T H W, C)`` of hidden states ``(B, V, T H W, D)``."""
         shift, scale = (self.scale_shift_table + time[:, None, :, None]).unbind(-2)
         return self.proj_out(self.norm_out(hidden) * (1 + scale) + shift)
+
+
+class LTXVAE(VideoVAE):
+    """diffusers' ``AutoencoderKLLTXVideo``: 1 + 8k frames become 1 + k latent frames, 32 pixels one latent pixel.
+
+    Args:
+        config: keys of ``AutoencoderKLLTXVideo``; the statistics of its latents come with its weights.
+        autoencoder: a pretrained one of that configuration, in the place of a new one.
+    """
+
+    FOLD = 8
+    caches_frames = False
+
+    def __init__(self, config: Mapping[str, Any], autoencoder: AutoencoderKLLTXVideo | None = None) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder or AutoencoderKLLTXVideo(**config)
+        self.channels = self.image_channels = self.autoencoder.config.latent_channels
+        self.scale = LATENT_PIXELS
+
+    def per_frame(self, frames: Tensor) -> Tensor:
+        """The frames themselves: a latent frame depends on the frames around it."""
+        return frames
+
+    def per_window(self, items: Tensor) -> Tensor:
+        """See ``VideoVAE.per_window``."""
+        return self.per_clip(items)[:, :, 1:]
+
+    def per_clip(self, items: Tensor) -> Tensor:
+        """See ``VideoVAE.per_clip``.
+
+        Raises:
+            ValueError: the clip has not 1 + 8k frames; the autoencoder would silently leave some out.
+        """
+        if items.shape[1] % self.FOLD != 1:
+            raise ValueError(f"LTX-Video's autoencoder takes 1 + {self.FOLD}k frames, not {items.shape[1]}.")
+        mean, reach = self._statistics()
+        return (self.autoencoder.encode(items.transpose(1, 2)).latent_dist.mode() - mean) / reach
+
+    def per_image(self, items: Tensor) -> Tensor:
+        """See ``VideoVAE.per_image``: a picture is a video of one frame."""
+        return self.per_clip(items.unsqueeze(1)).squeeze(2)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """See ``VideoVAE.decode``, with 8 frames a latent; the first latent once more in the prefix's place."""
+        mean, reach = self._statistics()
+        latents = latents * reach + mean
+        # Those that were trained to decode from a little noise are told that there is none.
+        level = latents.new_zeros(len(latents)) if self.autoencoder.config.timestep_conditioning else None
+        frames = self.autoencoder.decode(torch.cat((latents[:, :, :1], latents), dim=2), level).sample
+        return frames[:, :, 1:].transpose(1, 2)
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """What is taken off latents and what they are divided by, ``(C, 1, 1, 1)`` each."""
+        coder = self.autoencoder
+        mean, std = (x.view(-1, 1, 1, 1) for x in (coder.latents_mean, coder.latents_std))
+        return mean, std / coder.config.scaling_factor

@@ -29,6 +29,11 @@ class Scale(nn.Module):
         self.register_buffer("centre", torch.zeros(numbers))
         self.register_buffer("reach", torch.ones(numbers))
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Least and greatest of the training data, of a scale of one number."""
+        return (self.centre - self.reach).item(), (self.centre + self.reach).item()
+
     def fit(self, rows: NDArray[np.floating]) -> None:
         """Set the scale by all rows ``(n, P)`` of the training data."""
         low, high = (torch.from_numpy(np.asarray(end, dtype=np.float32)) for end in (rows.min(0), rows.max(0)))

@@ -111,25 +111,29 @@ class WindowDataset(Dataset):
         rng = np.random.default_rng((self.seed, number))
         episode = self.episodes[int(np.searchsorted(self._share, rng.random()))]
         indices = rewind(self._draw_window(episode, rng), self.augmentation, rng)
-        values = episode.values[indices[: 1 + window.chunk]].astype(np.float32)
+        values = episode.values[self._at(indices, window.values)].astype(np.float32)
         prefixed = randomize_prefix(values, self.augmentation, rng)
-        items = self._shift(episode.items.read(indices[list(window.shown)]), rng)
+        items = self._shift(episode.items.read(self._at(indices, window.shown)), rng)
         instruction, is_wrong = swapped(episode.instruction, self._wrong_for(episode, rng), self.augmentation, rng)
         if is_wrong:
             prefixed[1:] = 0.0
         sample = {"items": items, "values": torch.from_numpy(prefixed), "instruction": instruction}
         if episode.states is not None and window.states:
-            sample["states"] = torch.from_numpy(episode.states[indices[list(window.states)]])
+            sample["states"] = torch.from_numpy(episode.states[self._at(indices, window.states)])
         if episode.actions is not None and window.actions:
             sample["actions"] = torch.from_numpy(self._actions(episode, indices))
         if episode.pixels is not None and window.pictures:
-            sample["pictures"] = episode.pixels.read(indices[list(window.pictures)])
+            sample["pictures"] = episode.pixels.read(self._at(indices, window.pictures))
         return sample
+
+    def _at(self, indices: NDArray[np.int64], ticks: Sequence[int]) -> NDArray[np.int64]:
+        """Frames of some of a window's ticks."""
+        return indices[np.array(ticks) - self.window.ticks[0]]
 
     def _actions(self, episode: TrainingEpisode, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Actions ``(n, A)``; a frame that stands in for one beyond the episode's end has none."""
         assert episode.actions is not None
-        wanted = indices[list(self.window.actions)]
+        wanted = self._at(indices, self.window.actions)
         beyond = np.diff(wanted, prepend=-1) == 0
         return np.where(beyond[:, None], np.float32("nan"), episode.actions[wanted])
 
@@ -157,4 +161,4 @@ class WindowDataset(Dataset):
         tick = times[-1] / (len(times) - 1) if self.window.data_rate else 1.0 / self.rate
         last = max(times[-1] - self.window.chunk * tick, 0.0)
         start = np.clip(rng.uniform(-2.0 * tick, last + tick), -tick, last)
-        return nearest(times, start + np.arange(self.window.ticks) * tick)
+        return nearest(times, start + np.array(self.window.ticks) * tick)

@@ -18,24 +18,30 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from worldvalue.backbones.ltx_video import LTXVAE
 from worldvalue.backbones.text import TextEncoder
-from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, WanVAE
 from worldvalue.data.files import replacing
 from worldvalue.data.pictures import PictureSettings, pictures
 from worldvalue.models.frame_classifier import FrameClassifier, FrameClassifierConfig
 from worldvalue.models.mv_wam import MVWAM, MVWAMConfig
 from worldvalue.models.viva import ViVa, ViVaConfig
+from worldvalue.models.wav import WAV, WAVConfig
 from worldvalue.models.wvm import WVM, WVMConfig
 from worldvalue.types import Batch, DataError, Episode, ValueModel
 
 SHIPPED = Path(__file__).parent / "shipped"
-AUTOENCODERS: Mapping[str, type[FrameVAE] | type[WanVAE]] = {"AutoencoderKL": FrameVAE, "AutoencoderKLWan": WanVAE}
-ModelConfig = WVMConfig | ViVaConfig | MVWAMConfig | FrameClassifierConfig
+AUTOENCODERS: Mapping[str, Callable[[Mapping[str, Any]], VideoVAE]] = {
+    "AutoencoderKL": FrameVAE,
+    "AutoencoderKLWan": WanVAE,
+    "AutoencoderKLLTXVideo": LTXVAE,
+}
+ModelConfig = WVMConfig | ViVaConfig | MVWAMConfig | WAVConfig | FrameClassifierConfig
 MODELS: Mapping[str, tuple[type[ModelConfig], Callable[..., ValueModel]]] = {
     "WVM": (WVMConfig, WVM),
     "ViVa": (ViVaConfig, ViVa),
     "MVWAM": (MVWAMConfig, MVWAM),
+    "WAV": (WAVConfig, WAV),
     "FrameClassifier": (FrameClassifierConfig, FrameClassifier),
 }
 """Configurations and models by the model's class, as a checkpoint's ``config.json`` names it."""
@@ -47,7 +53,7 @@ class EstimatorConfig:
 
     Attributes:
         model: the value model's own configuration.
-        vae_class: diffusers class of the autoencoder: ``AutoencoderKL`` (frames alone) or ``AutoencoderKLWan``.
+        vae_class: diffusers class of the autoencoder, one of ``AUTOENCODERS``; ``AutoencoderKL`` for frames alone.
         vae: its keys.
         picture: cameras, layout and size of the pictures.
         rate: frames per second that the model looks at.
@@ -78,7 +84,7 @@ class Estimator(nn.Module):
     """
 
     def __init__(
-        self, config: EstimatorConfig, autoencoder: VideoVAE | None = None, video: VideoDiT | None = None
+        self, config: EstimatorConfig, autoencoder: VideoVAE | None = None, video: nn.Module | None = None
     ) -> None:
         super().__init__()
         self.config = config

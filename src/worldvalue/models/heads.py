@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -65,12 +64,13 @@ class FlowHead:
 
     def predict(self, stream: Stream, noise: Tensor, steps: int) -> Tensor:
         """Euler steps from noise: one as in the paper (appendix A) gives the mean, several give its spread."""
-        x = noise.flatten(0, 1).unsqueeze(-1)
-        for now, after in pairwise(fm.sigma_schedule(steps, self.shift).to(x.device)):
-            sigma = now.expand(noise.shape[:2])
-            v = stream(x.unflatten(0, noise.shape[:2]), sigma).float().flatten(0, 1)
-            x = fm.euler_step(x, v, sigma.flatten(), after.expand(len(x)))
-        return unspread(x.squeeze(-1)).clamp(0.0, 1.0).unflatten(0, noise.shape[:2])
+        copies = noise.shape[:2]
+
+        def velocity(x: Tensor, sigma: Tensor) -> Tensor:
+            return stream(x.unflatten(0, copies), sigma.unflatten(0, copies)).flatten(0, 1)
+
+        x = fm.integrate(noise.flatten(0, 1).unsqueeze(-1), steps, velocity, self.shift)
+        return unspread(x.squeeze(-1)).clamp(0.0, 1.0).unflatten(0, copies)
 
 
 class BinnedHead(ABC):

@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
@@ -268,18 +267,22 @@ class MVWAM(nn.Module):
             steps: Euler steps; 1, 3 and 5 in the paper, 5 by default there.
         """
         context = _repeated(context, noise.shape[1])
-        shapes = self.shapes.values()
-        cut = noise.flatten(0, 1).split([math.prod(shape) for shape in shapes], dim=-1)
-        x = self._within(Parts(*(part.unflatten(-1, shape) for part, shape in zip(cut, shapes, strict=True))))
-        for now, after in pairwise(fm.sigma_schedule(steps).to(noise.device)):
-            sigma, lower = now.expand(len(x.value)), after.expand(len(x.value))
+
+        def velocity(flat: Tensor, sigma: Tensor) -> Tensor:
+            x = self._parts(flat)
             told = self._outputs(x, sigma, context)
-            velocities = {
-                name: self.put_out[name].velocity(getattr(x, name), getattr(told, name).float(), sigma)
+            velocities = (
+                self.put_out[name].velocity(getattr(x, name), getattr(told, name).float(), sigma)
                 for name in Parts._fields
-            }
-            x = Parts(*(fm.euler_step(getattr(x, name), v, sigma, lower) for name, v in velocities.items()))
-        return x
+            )
+            return _flat(Parts(*velocities))
+
+        return self._parts(fm.integrate(_flat(self._within(self._parts(noise.flatten(0, 1)))), steps, velocity))
+
+    def _parts(self, flat: Tensor) -> Parts:
+        """The parts of draws ``(B, *noise_shape)``."""
+        cut = flat.split([math.prod(shape) for shape in self.shapes.values()], dim=-1)
+        return Parts(*(part.unflatten(-1, shape) for part, shape in zip(cut, self.shapes.values(), strict=True)))
 
     def predict(self, context: Context, prefix: Tensor, noise: Tensor, steps: int = 5) -> Tensor:
         """Values ``(B, S, 1)`` in [0, 1]; the prefix is not looked at, other arguments as for ``denoise``."""
@@ -308,6 +311,11 @@ class MVWAM(nn.Module):
         else:
             batch["tokens"] = self.text.tokenize(["pick up the cube"] * batch_size)
         return batch
+
+
+def _flat(parts: Parts) -> Tensor:
+    """Parts one after another ``(B, *noise_shape)``."""
+    return torch.cat([part.flatten(1) for part in parts], dim=-1)
 
 
 def _parameterizations(told: Mapping[str, str]) -> dict[str, Parameterization]:

@@ -15,6 +15,7 @@ from worldvalue.models.estimator import Estimator, EstimatorConfig, checkpoint_f
 from worldvalue.models.frame_classifier import FrameClassifierConfig
 from worldvalue.models.mv_wam import MVWAM, MVWAMConfig
 from worldvalue.models.viva import ViVa, ViVaConfig
+from worldvalue.models.wav import WAVConfig
 from worldvalue.models.wvm import WVM, WVMConfig
 from worldvalue.types import DataError
 
@@ -33,8 +34,8 @@ def on_pretrained(name_or_folder: str | Path, config: EstimatorConfig) -> Estima
     Raises:
         DataError: the configuration has no video stream, a part is missing, or shapes do not fit.
     """
-    if isinstance(config.model, FrameClassifierConfig):
-        raise DataError("This recipe has no video stream that could be pretrained; leave --pretrained out.")
+    if isinstance(config.model, FrameClassifierConfig | WAVConfig):
+        raise DataError("This recipe takes no pretrained video model; leave --pretrained out.")
     if checkpoint_folder(name_or_folder):
         return _on_checkpoint(name_or_folder, config)
     folder = Path(name_or_folder)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
@@ -122,8 +121,7 @@ class ViVa(nn.Module):
     @property
     def value_range(self) -> tuple[float, float]:
         """Least and greatest value, those of the training data."""
-        scale = self._scale("value")
-        return (scale.centre - scale.reach).item(), (scale.centre + scale.reach).item()
+        return self._scale("value").ends
 
     def _scale(self, name: str) -> Scale:
         return cast(Scale, self.scales[name])
@@ -215,10 +213,9 @@ class ViVa(nn.Module):
         """Latent frames ``(B, S, N, C, h, w)`` that Euler steps from noise of that shape lead to."""
         draws = noise.shape[1]
         context = Context(context.clean.repeat_interleave(draws, 0), repeated(context.text, draws))
-        x = noise.flatten(0, 1)
-        for now, after in pairwise(fm.sigma_schedule(steps, self.config.sigma_shift).to(x.device)):
-            sigma = now.expand(len(x))
-            x = fm.euler_step(x, self._velocity(x, sigma, context).float(), sigma, after.expand(len(x)))
+        x = fm.integrate(
+            noise.flatten(0, 1), steps, lambda x, sigma: self._velocity(x, sigma, context), self.config.sigma_shift
+        )
         return x.unflatten(0, noise.shape[:2])
 
     def example_batch(self, batch_size: int = 2) -> dict[str, Tensor]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -223,13 +222,11 @@ class WVM(nn.Module):
     def predict_future(self, current: Tensor, text: Tensor, noise: Tensor, steps: int = 10) -> Tensor:
         """The future latents ``(B, C, K, h, w)`` that the video stream expects, from noise of that shape."""
         context = self.observe({"latents": current, "text": text})
-        x = noise
-        levels = fm.sigma_schedule(steps, self.config.sigma_shift).to(x.device)
-        for now, after in pairwise(levels):
-            sigma = now.expand(len(x))
-            v = self.video(x, sigma, context.video_text, current.shape[2], context.video).velocity
-            x = fm.euler_step(x, v.float(), sigma, after.expand(len(x)))
-        return x
+
+        def velocity(x: Tensor, sigma: Tensor) -> Tensor:
+            return self.video(x, sigma, context.video_text, current.shape[2], context.video).velocity
+
+        return fm.integrate(noise, steps, velocity, self.config.sigma_shift)
 
     def example_batch(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random batch of the right names, shapes and types."""

@@ -18,7 +18,7 @@ from torch.utils.data import default_collate
 
 from worldvalue.backbones.video_vae import pictures_to_float
 from worldvalue.data.pictures import cameras_shown
-from worldvalue.data.windows import scoring_starts
+from worldvalue.data.windows import nearest, scoring_starts
 from worldvalue.models import Estimator
 from worldvalue.types import DataError, Episode, EpisodeSource, ValueCurve
 
@@ -74,8 +74,15 @@ class _Track:
         return seen
 
     def _at(self, step: int, ticks: Sequence[int]) -> Tensor:
-        """Positions of a window's ticks; ends are repeated where the video is shorter."""
-        return torch.from_numpy((self.starts[step] + np.array(ticks)).clip(0, len(self.scored) - 1))
+        """Positions of a window's ticks; ends are repeated where the video is shorter.
+
+        Where ticks are frames of the data and not those that are scored, it is the scored frame nearest in time.
+        """
+        positions = self.starts[step] + np.array(ticks)
+        if self.asked.data_rate:
+            times = self.episode.timestamps[self.scored]
+            positions = nearest(times, times[self.starts[step] + 1] + (np.array(ticks) - 1) / self.episode.fps)
+        return torch.from_numpy(positions.clip(0, len(self.scored) - 1))
 
     def prefix(self, step: int) -> NDArray[np.float32]:
         """Value ``(S,)`` before the next window: the mean so far, the same for all draws.

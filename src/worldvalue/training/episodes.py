@@ -21,7 +21,15 @@ from worldvalue.backbones.video_vae import VideoVAE, pictures_to_float
 from worldvalue.data.files import replacing
 from worldvalue.data.identity import dataset_identity, weights_identity
 from worldvalue.data.pictures import PIECE, PictureSettings, pictures
-from worldvalue.data.value_targets import cost_to_go, from_labels, monte_carlo_value, progress, value_from_cost
+from worldvalue.data.rewards import dense_rewards
+from worldvalue.data.value_targets import (
+    cost_to_go,
+    discounted_return,
+    from_labels,
+    monte_carlo_value,
+    progress,
+    value_from_cost,
+)
 from worldvalue.data.windows import TrainingEpisode
 from worldvalue.types import DataError, Episode, EpisodeSource
 
@@ -122,6 +130,29 @@ def return_values(episode: Episode) -> NDArray[np.float64]:
         return monte_carlo_value(episode.length, episode.success is not False)
     except ValueError as error:
         raise DataError(f"{episode.name} has no target values: {error}") from error
+
+
+def dense_return_values(episode: Episode, horizon: int, gamma: float) -> NDArray[np.float64] | None:
+    """WAV's: the discounted dense rewards of ``horizon`` frames; None for a failure, which has none.
+
+    Divided by the discounts' sum, so that the best value is 1 whatever the horizon. An episode is taken to stay as its
+    last frame is: cut off there, its value would fall to nothing where the task is done.
+
+    Raises:
+        DataError: proprioception or actions are missing, or the pictures are too small or cannot be decoded.
+    """
+    if episode.success is False:
+        return None
+    if episode.proprioception is None or episode.actions is None:
+        raise DataError(f"{episode.name} has no proprioception or no actions; dense rewards are made of both.")
+    try:
+        views = [episode.frames(camera=camera) for camera in episode.cameras]
+        rewards = dense_rewards(views, [episode.proprioception], [episode.actions])
+    except ValueError as error:
+        raise DataError(f"{episode.name} has no dense rewards: {error}") from error
+    staying = np.concatenate([rewards, np.full(horizon, rewards[-1])])
+    total = discounted_return(np.ones(1 + horizon), gamma)[0]
+    return discounted_return(staying, gamma, horizon)[: episode.length] / total
 
 
 def sample_frames(
