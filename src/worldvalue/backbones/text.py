@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase, UMT5Config, UMT5EncoderModel
 
+from worldvalue.types import Batch
+
 
 class TextEncoder(nn.Module):
     """UMT5 encoder with its tokenizer; padding states are zero, as Wan's pipelines feed them.
@@ -70,3 +72,20 @@ class TextEncoder(nn.Module):
         states = self.encoder(input_ids=distinct, attention_mask=mask.long()).last_hidden_state
         states = states * mask.unsqueeze(-1).to(states.dtype)
         return states.unflatten(1, (-1, self.pool)).mean(2)[where]
+
+
+def own_encoder(config: Mapping[str, Any] | None, max_length: int, pool: int) -> TextEncoder | None:
+    """The encoder that a model trains with itself; None for a model that is given text states."""
+    return None if config is None else TextEncoder(config, max_length, pool)
+
+
+def states_of(batch: Batch, encoder: TextEncoder | None) -> Tensor:
+    """Text states ``(B, L, dim)`` of a batch: its ``tokens`` encoded, or without an encoder its ``text``."""
+    return batch["text"] if encoder is None else encoder(batch["tokens"])
+
+
+def example_text(encoder: TextEncoder | None, batch: int, max_length: int, dim: int) -> dict[str, Tensor]:
+    """What ``states_of`` reads, for an example batch."""
+    if encoder is None:
+        return {"text": torch.randn(batch, max_length, dim)}
+    return {"tokens": encoder.tokenize(["pick up the cube"] * batch)}

@@ -30,7 +30,7 @@ from worldvalue import flow_matching as fm
 from worldvalue.backbones.experts import ExpertConfig, ExpertStream, silent
 from worldvalue.backbones.joint_attention import KeysValues, StreamBlock, repeated
 from worldvalue.backbones.scales import Scale
-from worldvalue.backbones.text import TextEncoder
+from worldvalue.backbones.text import example_text, own_encoder, states_of
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import FOLD, VideoVAE
 from worldvalue.backbones.vision import VisionEncoder
@@ -161,9 +161,7 @@ class MVWAM(nn.Module):
         self.vision = VisionEncoder(config.vision)
         self.expert = ActionValueExpert(config.expert, config.unified, self.vision.dim)
         self.scales = nn.ModuleDict({"state": Scale(config.states), "action": Scale(config.actions)})
-        self.text: TextEncoder | None = None
-        if config.text is not None:
-            self.text = TextEncoder(config.text, config.text_length, config.text_pool)
+        self.text = own_encoder(config.text, config.text_length, config.text_pool)
 
     @property
     def window(self) -> Window:
@@ -203,7 +201,7 @@ class MVWAM(nn.Module):
                 ``pictures`` ``(B, 1, V, 3, H, W)`` in [-1, 1]; ``text`` ``(B, L, text_dim)`` states or ``tokens``
                 ``(B, L)`` ids.
         """
-        text = batch["text"] if self.text is None else self.text(batch["tokens"])
+        text = states_of(batch, self.text)
         context = self.observe({**batch, "latents": batch["latents"][:, :, :1], "text": text})
         action = self._unified("action", batch["actions"])
         data = Parts(batch["latents"][:, :, 1:], action.nan_to_num(), spread(batch["values"][:, 1:, None]))
@@ -299,18 +297,14 @@ class MVWAM(nn.Module):
         config = self.config
         channels, frames, height, width = self.shapes["video"]
         side = self.vision.encoder.config.image_size
-        batch = {
+        return {
             "latents": torch.randn(batch_size, channels, 1 + frames, height, width),
             "values": torch.rand(batch_size, 2),
             "states": torch.rand(batch_size, 1, config.states),
             "actions": torch.rand(batch_size, config.chunk, config.actions),
             "pictures": torch.rand(batch_size, 1, 1, 3, side, side) * 2 - 1,
+            **example_text(self.text, batch_size, config.text_length, config.expert.text_dim),
         }
-        if self.text is None:
-            batch["text"] = torch.randn(batch_size, config.text_length, config.expert.text_dim)
-        else:
-            batch["tokens"] = self.text.tokenize(["pick up the cube"] * batch_size)
-        return batch
 
 
 def _flat(parts: Parts) -> Tensor:

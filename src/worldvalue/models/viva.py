@@ -24,7 +24,7 @@ from worldvalue import flow_matching as fm
 from worldvalue.backbones.injection import averaged, broadcast, mean_of, repeat_padded
 from worldvalue.backbones.joint_attention import KeysValues, StreamBlock, repeated
 from worldvalue.backbones.scales import Scale
-from worldvalue.backbones.text import TextEncoder
+from worldvalue.backbones.text import example_text, own_encoder, states_of
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import VideoVAE
 from worldvalue.types import Batch, Window
@@ -97,9 +97,7 @@ class ViVa(nn.Module):
         self.frame = (self.video.config.in_channels, *config.latent_size)
         scales = {"value": 1, "state": config.states}
         self.scales = nn.ModuleDict({name: Scale(numbers) for name, numbers in scales.items() if numbers})
-        self.text: TextEncoder | None = None
-        if config.text is not None:
-            self.text = TextEncoder(config.text, config.text_length, config.text_pool)
+        self.text = own_encoder(config.text, config.text_length, config.text_pool)
 
     @property
     def losses_known(self) -> frozenset[str]:
@@ -146,7 +144,7 @@ class ViVa(nn.Module):
                 at; ``states`` ``(B, 2, P)`` now and in K frames, NaN where unknown; ``text`` ``(B, L, text_dim)``
                 states or ``tokens`` ``(B, L)`` ids.
         """
-        text = batch["text"] if self.text is None else self.text(batch["tokens"])
+        text = states_of(batch, self.text)
         context = self.observe({**batch, "text": text})
         targets = self._targets(batch)
         sigma, noise = fm.sample_sigma(len(text), self.config.sigma_shift, text.device), torch.randn_like(targets)
@@ -220,12 +218,12 @@ class ViVa(nn.Module):
 
     def example_batch(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random batch of the right names, shapes and types."""
-        config, text_dim = self.config, self.video.config.text_dim
-        batch = {"latents": torch.randn(batch_size, 1, *self.frame), "values": torch.rand(batch_size, 2)}
-        if self.text is None:
-            batch["text"] = torch.randn(batch_size, config.text_length, text_dim)
-        else:
-            batch["tokens"] = self.text.tokenize(["pick up the cube"] * batch_size)
+        config = self.config
+        batch = {
+            "latents": torch.randn(batch_size, 1, *self.frame),
+            "values": torch.rand(batch_size, 2),
+            **example_text(self.text, batch_size, config.text_length, self.video.config.text_dim),
+        }
         if config.states:
             batch["states"] = torch.rand(batch_size, len(self.window.states), config.states)
         return batch

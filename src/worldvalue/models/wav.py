@@ -31,7 +31,7 @@ from worldvalue.backbones.experts import Expert, ExpertConfig, in_line
 from worldvalue.backbones.joint_attention import KeysValues, StreamBlock, repeated
 from worldvalue.backbones.ltx_video import LTXVideoDiT
 from worldvalue.backbones.scales import Scale
-from worldvalue.backbones.text import TextEncoder
+from worldvalue.backbones.text import example_text, own_encoder, states_of
 from worldvalue.backbones.video_vae import VideoVAE
 from worldvalue.types import Batch, DataError, Window
 
@@ -140,9 +140,7 @@ class WAV(nn.Module):
         self.state_in = nn.Linear(config.states, config.stream.width)
         numbers = {"state": config.states, "action": config.actions, "value": 1}
         self.scales = nn.ModuleDict({name: Scale(count) for name, count in numbers.items()})
-        self.text: TextEncoder | None = None
-        if config.text is not None:
-            self.text = TextEncoder(config.text, config.text_length, config.text_pool)
+        self.text = own_encoder(config.text, config.text_length, config.text_pool)
 
     @property
     def max_views(self) -> int:
@@ -200,7 +198,7 @@ class WAV(nn.Module):
                 ``text`` ``(B, L, text_dim)`` states or ``tokens`` ``(B, L)`` ids.
         """
         given, future = batch["latents"].split((1 + self.config.memory, self.video_shape[2]), dim=3)
-        text = batch["text"] if self.text is None else self.text(batch["tokens"])
+        text = states_of(batch, self.text)
         context = self.observe({**batch, "latents": given, "text": text})
         noise, sigma = torch.randn_like(future), fm.sample_sigma(len(text), device=text.device)
         told, imagined = self._see(fm.interpolate(future, noise, sigma), sigma, context)
@@ -317,17 +315,13 @@ class WAV(nn.Module):
         """A random batch of the right names, shapes and types."""
         config = self.config
         views, channels, future, height, width = self.video_shape
-        batch = {
+        return {
             "latents": torch.randn(batch_size, views, channels, config.memory + 1 + future, height, width),
             "values": torch.rand(batch_size, 1 + config.chunk),
             "states": torch.rand(batch_size, 1, config.states),
             "actions": torch.rand(batch_size, config.chunk, config.actions),
+            **example_text(self.text, batch_size, config.text_length, self.video.config.caption_channels),
         }
-        if self.text is None:
-            batch["text"] = torch.randn(batch_size, config.text_length, self.video.config.caption_channels)
-        else:
-            batch["tokens"] = self.text.tokenize(["pick up the cube"] * batch_size)
-        return batch
 
 
 def signal_to_noise(values: Tensor) -> Tensor:

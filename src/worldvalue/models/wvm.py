@@ -28,7 +28,7 @@ from worldvalue import flow_matching as fm
 from worldvalue.backbones.experts import Expert, ExpertConfig
 from worldvalue.backbones.joint_attention import KeysValues, StreamBlock, repeated
 from worldvalue.backbones.scales import Scale
-from worldvalue.backbones.text import TextEncoder
+from worldvalue.backbones.text import example_text, own_encoder, states_of
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import FOLD, VideoVAE
 from worldvalue.models.heads import Stream, ValueHead, spread, value_head
@@ -112,9 +112,7 @@ class WVM(nn.Module):
         self.video = video or VideoDiT(**config.video)
         self.value, self.head = value_stream(config)
         self.scales = nn.ModuleDict({"state": Scale(config.states)} if config.states else {})
-        self.text: TextEncoder | None = None
-        if config.text is not None:
-            self.text = TextEncoder(config.text, config.text_length, config.text_pool)
+        self.text = own_encoder(config.text, config.text_length, config.text_pool)
         theirs, ours = self.video.config, config.value
         shape = (theirs.num_layers, theirs.num_attention_heads, theirs.attention_head_dim)
         if (ours.layers, ours.heads, ours.head_dim) != shape:
@@ -155,7 +153,7 @@ class WVM(nn.Module):
                 ``(B, chunk, P)`` for the loss "state", NaN where unknown.
         """
         current, future = batch["latents"].chunk(2, dim=2)
-        text = batch["text"] if self.text is None else self.text(batch["tokens"])
+        text = states_of(batch, self.text)
         context = self.observe({"latents": current, "text": text})
         made = {
             "value": lambda: self._value_loss(batch["values"], context),
@@ -235,11 +233,8 @@ class WVM(nn.Module):
         batch = {
             "latents": torch.randn(batch_size, self.video.config.in_channels, frames, *config.latent_size),
             "values": torch.rand(batch_size, 1 + config.chunk),
+            **example_text(self.text, batch_size, config.text_length, config.value.text_dim),
         }
-        if self.text is None:
-            batch["text"] = torch.randn(batch_size, config.text_length, config.value.text_dim)
-        else:
-            batch["tokens"] = self.text.tokenize(["pick up the cube"] * batch_size)
         if config.states:
             batch["states"] = torch.randn(batch_size, config.chunk, config.states)
         return batch
