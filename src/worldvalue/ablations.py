@@ -19,7 +19,7 @@ from worldvalue.benchmark.predictions import Predictions
 from worldvalue.benchmark.published import ABLATIONS
 from worldvalue.benchmark.tables import Table, markdown
 from worldvalue.data import open_episodes
-from worldvalue.data.files import replacing
+from worldvalue.data.files import claim_folder, replacing
 from worldvalue.data.identity import dataset_identity
 from worldvalue.data.pictures import cameras_shown
 from worldvalue.recipes import Recipe, find_recipe
@@ -124,12 +124,7 @@ class Ablation:
             "vae": hashlib.sha256((self.vae / "model.safetensors").read_bytes()).hexdigest(),
             **self._shared(),
         }
-        path, told = self.out / "settings.json", json.dumps(ours, indent=2) + "\n"
-        if path.is_file() and path.read_text(encoding="utf-8") != told:
-            raise DataError(f"{self.out} holds runs on other data or settings; choose another --out.")
-        self.out.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial_file:
-            partial_file.write_text(told, encoding="utf-8")
+        claim_folder(self.out, json.dumps(ours, indent=2) + "\n", "runs on other data or settings")
 
     def _shared(self) -> dict[str, Any]:
         return {"recipe": self.recipe, "settings": list(self.settings)}

@@ -172,6 +172,23 @@ def score(
         raise typer.Exit(1)
 
 
+@app.command()
+def rollout(
+    model: Annotated[str, typer.Option(help="Checkpoint folder of a model that tells actions.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results and videos.")],
+    task: Annotated[str, typer.Option(help="A robosuite task, as 'collect robosuite' names it.")] = "lift",
+    episodes: Annotated[int, typer.Option(min=1, help="Number of rollouts.")] = 50,
+    steps: Annotated[int, typer.Option(min=1, help="Euler steps of a chunk of actions.")] = 5,
+    execute: Annotated[int, typer.Option(min=1, help="Actions carried out before the model is asked again.")] = 8,
+    limit: Annotated[int, typer.Option(min=1, help="Steps of 0.1 s until a rollout has failed.")] = 400,
+) -> None:
+    """Let a model move the simulated robot and count what succeeds; start again to continue a stopped run."""
+    from worldvalue.trials import try_policy
+
+    succeeded = try_policy(model, task, episodes, out, steps, execute, limit)
+    typer.echo(f"{task}: {succeeded} of {episodes} rollouts succeeded; videos are in {out}.")
+
+
 collect_app = typer.Typer(help="Collect simulated episodes.", no_args_is_help=True)
 app.add_typer(collect_app, name="collect")
 

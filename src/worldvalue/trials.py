@@ -1,7 +1,8 @@
-"""Models put to the test: benchmark runs, and the calibration of a band."""
+"""Models put to the test: benchmark runs, the calibration of a band, rollouts of policies."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -17,10 +18,13 @@ from worldvalue.benchmark.predictions import Contender, Predictions
 from worldvalue.benchmark.report import draw_examples, write_results
 from worldvalue.benchmark.suite import Suite, own_predictions, run_suite
 from worldvalue.benchmark.tables import Results
-from worldvalue.data import open_episodes
+from worldvalue.data import encode_video, open_episodes
+from worldvalue.data.files import claim_folder, replacing
 from worldvalue.data.identity import weights_identity
 from worldvalue.models import Estimator, load_model
+from worldvalue.models.policy import ModelPolicy
 from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
+from worldvalue.simulation.tasks import TASKS
 from worldvalue.types import DataError, EpisodeSource
 
 
@@ -86,6 +90,45 @@ def calibrate_band(data: Path, model: Path, settings: ScoreSettings) -> Calibrat
     network.config = replace(network.config, band_margin=found.margin)
     network.save_config(model)
     return found
+
+
+def try_policy(model: str, task: str, episodes: int, out: Path, steps: int, execute: int, limit: int) -> int:
+    """Let a model move the simulated robot in scenes that no collection holds; how often it succeeded.
+
+    Args:
+        model: shipped name or checkpoint folder.
+        task: name of a robosuite task.
+        episodes: number of rollouts.
+        out: each leaves ``rollout_NNNN.mp4`` and ``rollout_NNNN.json`` there; what is there is not run again.
+        steps: Euler steps of a chunk.
+        execute, limit: see ``simulation.rollouts.roll_out``.
+
+    Raises:
+        DataError: there is no such model or task, the model tells no actions, or ``out`` holds rollouts of others.
+    """
+    from worldvalue.simulation.camera import Camera
+    from worldvalue.simulation.environment import CAMERAS, CONTROL_HZ, Environment
+    from worldvalue.simulation.rollouts import roll_out
+
+    network = load_model(model)
+    if task not in TASKS:
+        raise DataError(f"There is no task '{task}'; choose from: {', '.join(TASKS)}.")
+    asked = {"model": weights_identity(network), "task": task, "steps": steps, "execute": execute, "limit": limit}
+    policies = (ModelPolicy(network, steps, number) for number in range(episodes))
+    claim_folder(out, json.dumps(asked, indent=2) + "\n", "rollouts of another model or with other settings")
+    environment = Environment(TASKS[task])
+    camera = Camera(environment.model, max(network.config.picture.height, network.config.picture.width))
+    succeeded = 0
+    with Progress(console=Console(stderr=True)) as progress:
+        for number, policy in enumerate(progress.track(policies, episodes, description=f"{model} at {task}")):
+            path = out / f"rollout_{number:04d}.json"
+            if not path.is_file():
+                went = roll_out(environment, camera, policy, number, execute, limit)
+                encode_video(path.with_suffix(".mp4"), went.seen.frames(camera=CAMERAS[0]), CONTROL_HZ)
+                with replacing(path) as partial_file:
+                    partial_file.write_text(json.dumps({"success": went.success, "frames": went.seen.length}) + "\n")
+            succeeded += json.loads(path.read_text(encoding="utf-8"))["success"]
+    return succeeded
 
 
 def identity(network: Estimator, settings: ScoreSettings) -> dict[str, Any]:

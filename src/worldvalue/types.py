@@ -340,3 +340,31 @@ class ValueModel(Protocol):
     def named_children(self) -> Iterator[tuple[str, torch.nn.Module]]:
         """The parts by name, as ``torch.nn.Module`` has them."""
         ...
+
+
+@runtime_checkable
+class ActingModel(Protocol):
+    """What a policy asks of a value model that tells actions too."""
+
+    @property
+    def acting_noise_shape(self) -> tuple[int, ...]:
+        """Of one noise draw of an action chunk."""
+        ...
+
+    def act(self, context: Any, noise: torch.Tensor, steps: int) -> torch.Tensor:
+        """Action chunks ``(B, S, T, A)`` in the data's units.
+
+        Args:
+            context: from ``ValueModel.observe``.
+            noise: ``(B, S, *acting_noise_shape)`` standard normal draws.
+            steps: Euler steps.
+        """
+        ...
+
+
+class Policy(Protocol):
+    """What moves a robot."""
+
+    def act(self, seen: Episode) -> NDArray[np.float32]:
+        """Actions ``(n, A)`` for the time from the last frame on, one a frame, given all that was seen and done."""
+        ...

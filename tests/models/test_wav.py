@@ -132,14 +132,16 @@ def test_perfect_streams_give_back_values_and_actions_in_their_units() -> None:
     context = _observed(model, batch)
     value = model.scales["value"](batch["values"][:, 1:, None])
     action = model.scales["action"](batch["actions"])
-    model._value = lambda x, sigma, read: ((x - value.repeat_interleave(3, 0)) / sigma[:, None, None], [])
+    model._value = lambda x, sigma, _: ((x - value.repeat_interleave(len(x) // 2, 0)) / sigma[:, None, None], [])
     model._action = lambda x, sigma, *_: (x - action) / sigma[:, None, None]
     imagined = model.imagine(context, torch.randn(2, *model.video_shape), steps=1)
     for steps in (1, 4):
         chunk, seen = model.values(imagined, torch.randn(2, 3, 8), steps)
         torch.testing.assert_close(chunk, batch["values"][:, None, 1:].expand(2, 3, 8), atol=1e-5, rtol=0)
-        found = model.act(context, imagined, seen, torch.randn(2, 8, 2), steps)
+        found = model.actions(context, imagined, seen, torch.randn(2, 8, 2), steps)
         torch.testing.assert_close(found, batch["actions"], atol=1e-5, rtol=0)
+    acted = model.act(context, torch.randn(2, 1, *model.acting_noise_shape))
+    torch.testing.assert_close(acted[:, 0], batch["actions"], atol=1e-5, rtol=0)
     now = model.predict(context, torch.zeros(2, 3), torch.randn(2, 3, *model.noise_shape))
     torch.testing.assert_close(now[..., 0], batch["values"][:, 1:2].expand(2, 3), atol=1e-5, rtol=0)
 

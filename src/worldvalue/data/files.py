@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from worldvalue.types import DataError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -31,3 +33,22 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def claim_folder(folder: Path, settings: str, holds: str) -> None:
+    """Make a folder that of work with these settings, which it keeps as ``settings.json``.
+
+    Args:
+        folder: made if it is not there.
+        settings: everything that the work depends on, as JSON.
+        holds: what is in a folder with other settings.
+
+    Raises:
+        DataError: the folder is that of other work.
+    """
+    path = folder / "settings.json"
+    if path.is_file() and path.read_text(encoding="utf-8") != settings:
+        raise DataError(f"{folder} holds {holds}; choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        partial.write_text(settings, encoding="utf-8")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from worldvalue.backbones.ltx_video import LTXVAE
 from worldvalue.backbones.text import TextEncoder
-from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, WanVAE
+from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, WanVAE, pictures_to_float
 from worldvalue.data.files import replacing
 from worldvalue.data.pictures import PictureSettings, pictures
 from worldvalue.models.frame_classifier import FrameClassifier, FrameClassifierConfig
@@ -133,11 +133,14 @@ class Estimator(nn.Module):
             raise DataError(f"{episode.name}: the model reads a proprioception of {asked} numbers, the data has {has}.")
         return torch.from_numpy(told[indices]).to(self.device)
 
-    def pixels(self, episode: Episode, indices: NDArray[np.int64], cameras: tuple[str, ...] | None) -> Tensor | None:
-        """Pictures of frames of an episode ``(n, V, H, W, 3)`` uint8; None where the model sees none as pixels."""
+    def pixels(
+        self, episode: Episode, indices: NDArray[np.int64], cameras: tuple[str, ...] | None = None
+    ) -> Tensor | None:
+        """Pictures of frames of an episode ``(n, V, 3, H, W)`` in [-1, 1]; None where the model sees none as pixels."""
         if not self.model.window.pictures:
             return None
-        return torch.from_numpy(pictures(episode, indices, self.picture_settings(cameras))).to(self.device)
+        shown = torch.from_numpy(pictures(episode, indices, self.picture_settings(cameras)))
+        return pictures_to_float(shown.to(self.device))
 
     def observe(self, seen: Batch, text: Tensor) -> Any:
         """What the model computes once of windows: ``items`` and ``states`` as seen, ``text`` ``(B, L, D)``."""

@@ -182,6 +182,11 @@ class MVWAM(nn.Module):
         """Numbers of a draw: those of ``shapes``, one after another."""
         return (sum(math.prod(shape) for shape in self.shapes.values()),)
 
+    @property
+    def acting_noise_shape(self) -> tuple[int, ...]:
+        """The same: everything is denoised together."""
+        return self.noise_shape
+
     def encode(self, vae: VideoVAE, items: Tensor) -> Tensor:
         """Latents ``(B, C, 1 + K, h, w)``, the first one of the first frame alone; K is 0 of a single frame."""
         return vae.per_clip(items[:, :, 0])

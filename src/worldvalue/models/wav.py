@@ -167,6 +167,11 @@ class WAV(nn.Module):
         return (math.prod(self.video_shape) + self.config.chunk,)
 
     @property
+    def acting_noise_shape(self) -> tuple[int, ...]:
+        """Those numbers, then those of the action chunk."""
+        return (self.noise_shape[0] + self.config.chunk * self.config.actions,)
+
+    @property
     def value_range(self) -> tuple[float, float]:
         """Least and greatest value, those of the training data."""
         return self._scale("value").ends
@@ -288,7 +293,9 @@ class WAV(nn.Module):
         chunk = fm.integrate(noise.flatten(0, 1).unsqueeze(-1), steps, velocity)
         return self._scale("value").inverse(chunk)[..., 0].unflatten(0, noise.shape[:2]), seen[0]
 
-    def act(self, context: Context, imagined: Imagined, values: list[KeysValues], noise: Tensor, steps: int) -> Tensor:
+    def actions(
+        self, context: Context, imagined: Imagined, values: list[KeysValues], noise: Tensor, steps: int
+    ) -> Tensor:
         """Actions ``(B, T, A)`` in their own units, from noise of that shape and one draw of values for each window."""
         read = self.action.read_layers(imagined.hidden)
         actions = fm.integrate(noise, steps, lambda x, sigma: self._action(x, sigma, read, values, context))
@@ -304,12 +311,28 @@ class WAV(nn.Module):
             steps: Euler steps of video and value.
         """
         del prefix
-        draws = noise.shape[1]
-        video, value = noise.flatten(0, 1).split((math.prod(self.video_shape), self.config.chunk), dim=-1)
-        several = Context(*(x.repeat_interleave(draws, 0) for x in context))
-        imagined = self.imagine(several, video.unflatten(-1, self.video_shape), steps)
-        chunks, _ = self.values(imagined, value[:, None], steps)
+        _, _, chunks, _ = self._draw(context, noise, steps)
         return chunks[:, 0, :1].clamp(*self.value_range).unflatten(0, noise.shape[:2])
+
+    def act(self, context: Context, noise: Tensor, steps: int = 5) -> Tensor:
+        """Actions ``(B, S, T, A)`` in their own units, without planning.
+
+        Args:
+            context: of B windows, from ``observe``.
+            noise: ``(B, S, *acting_noise_shape)``; each draw imagines a future of its own.
+            steps: Euler steps of video, value and actions.
+        """
+        ours, last = noise.split((self.noise_shape[0], noise.shape[-1] - self.noise_shape[0]), dim=-1)
+        several, imagined, _, seen = self._draw(context, ours, steps)
+        last = last.flatten(0, 1).unflatten(-1, (self.config.chunk, self.config.actions))
+        return self.actions(several, imagined, seen, last, steps).unflatten(0, noise.shape[:2])
+
+    def _draw(self, context: Context, noise: Tensor, steps: int) -> tuple[Context, Imagined, Tensor, list[KeysValues]]:
+        """A future and a value chunk for each draw ``(B, S, *noise_shape)``, as ``B * S`` rows."""
+        video, value = noise.flatten(0, 1).split((math.prod(self.video_shape), self.config.chunk), dim=-1)
+        several = Context(*(x.repeat_interleave(noise.shape[1], 0) for x in context))
+        imagined = self.imagine(several, video.unflatten(-1, self.video_shape), steps)
+        return several, imagined, *self.values(imagined, value[:, None], steps)
 
     def example_batch(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random batch of the right names, shapes and types."""

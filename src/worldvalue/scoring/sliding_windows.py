@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from worldvalue.backbones.video_vae import pictures_to_float
 from worldvalue.data.pictures import cameras_shown
 from worldvalue.data.windows import nearest, scoring_starts
 from worldvalue.models import Estimator
@@ -70,7 +69,7 @@ class _Track:
         if self.states is not None:
             seen["states"] = self.states[self._at(step, self.asked.states[: self.asked.states_seen])]
         if self.pixels is not None:
-            seen["pictures"] = pictures_to_float(self.pixels[self._at(step, self.asked.pictures)])
+            seen["pictures"] = self.pixels[self._at(step, self.asked.pictures)]
         return seen
 
     def _at(self, step: int, ticks: Sequence[int]) -> Tensor:
