@@ -91,19 +91,14 @@ def train_value_model(
     else:
         estimator = on_pretrained(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
     _freeze(estimator, recipe.frozen)
-    config, settings = estimator.config, recipe.training
+    config, settings, asked = estimator.config, recipe.training, estimator.model.window
+    made_of = (estimator.vae, config.picture, codes or out / "codes", recipe.targets, asked)
     processes = _processes()
     with processes.main_process_first():
-        cached = [
-            episode
-            for source in sources
-            for episode in training_episodes(
-                source, estimator.vae, config.picture, codes or out / "codes", recipe.targets
-            )
-        ]
+        cached = [episode for source in sources for episode in training_episodes(source, *made_of)]
     if init is None:
         _fit_scales(estimator.model, cached)
-    dataset = WindowDataset(cached, config.rate, estimator.model.window, recipe.augmentation, settings.seed)
+    dataset = WindowDataset(cached, config.rate, asked, recipe.augmentation, settings.seed)
     if settings.compile:
         _compile(estimator.model)
     unused = set(config.model.weights) != estimator.model.losses_known

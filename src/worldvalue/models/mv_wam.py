@@ -7,9 +7,10 @@ deep, reads the video's keys and values layer by layer (section 3.1):
     state and actions   see   video, state and actions
     value               sees  video, state, actions and value
 
-Each action stands at the time of the latent frame that it leads to: positions of the expert count in quarters of a
-latent frame. Video is trained to put out its velocity, actions and value their data (equations 2 and 3). When the model
-is used, all three are denoised together from noise, at the same noise levels as in training.
+Of several views the video is the first; the vision encoder sees all of them. An action stands at the time of the latent
+frame that it leads to: positions in the expert count quarters of a latent frame. Video is trained to put out its
+velocity, actions and value their data (equations 2 and 3). When the model is used, all three are denoised together from
+noise, at the same noise levels as in training.
 
 Axes: B windows, S noise draws, V pictures of a frame, C h w latent channels and pixels, K future latent frames, T
 actions of a chunk, A numbers of an action, P of a state, U of the space that both are padded to, L text tokens.
@@ -147,7 +148,7 @@ class MVWAM(nn.Module):
     """
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
-    max_views: ClassVar[int] = 1
+    max_views: ClassVar[int] = 3
     losses_known: ClassVar[frozenset[str]] = frozenset(Parts._fields)
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
@@ -188,7 +189,7 @@ class MVWAM(nn.Module):
         return self.noise_shape
 
     def encode(self, vae: VideoVAE, items: Tensor) -> Tensor:
-        """Latents ``(B, C, 1 + K, h, w)``, the first one of the first frame alone; K is 0 of a single frame."""
+        """Latents ``(B, C, 1 + K, h, w)`` of the first view, the first of the first frame alone; K is 0 of one."""
         return vae.per_clip(items[:, :, 0])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

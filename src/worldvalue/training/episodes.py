@@ -31,7 +31,7 @@ from worldvalue.data.value_targets import (
     value_from_cost,
 )
 from worldvalue.data.windows import TrainingEpisode
-from worldvalue.types import DataError, Episode, EpisodeSource
+from worldvalue.types import DataError, Episode, EpisodeSource, Window
 
 Made = TypeVar("Made")
 
@@ -188,11 +188,12 @@ def training_episodes(
     settings: PictureSettings,
     cache: Path,
     targets: Targets = progress_values,
+    asked: Window | None = None,
 ) -> list[TrainingEpisode]:
     """Episodes with a target value, their frames encoded once into ``cache`` where the autoencoder allows it.
 
-    The cache is kept by autoencoder, picture settings and dataset, and is
-    filled episode by episode, so that an interrupted run goes on where it stopped.
+    States, actions and pixels are kept where ``asked`` names any. The cache is kept by autoencoder, picture settings and
+    dataset, and is filled episode by episode, so that an interrupted run goes on where it stopped.
 
     Raises:
         DataError: no episode can be used.
@@ -210,9 +211,16 @@ def training_episodes(
         labels = episode.labels
         task = (labels and labels.task) or episode.instruction
         counterfactual = labels.counterfactual if labels else None
-        known = (episode.proprioception, episode.actions)
         return TrainingEpisode(
-            episode.timestamps, values, episode.instruction, items, task, counterfactual, *known, pixels=shown
+            episode.timestamps,
+            values,
+            episode.instruction,
+            items,
+            task,
+            counterfactual,
+            states=episode.proprioception if asked and asked.states else None,
+            actions=episode.actions if asked and asked.actions else None,
+            pixels=shown if asked and asked.pictures else None,
         )
 
     doing = "Encoding frames" if vae.caches_frames else "Reading episodes"
