@@ -192,7 +192,7 @@ def training_episodes(
 ) -> list[TrainingEpisode]:
     """Episodes with a target value, their frames encoded once into ``cache`` where the autoencoder allows it.
 
-    States, actions and pixels are kept where ``asked`` names any. The cache is kept by autoencoder, picture settings and
+    States, actions and pixels are kept where ``asked`` names any. The cache is by autoencoder, picture settings and
     dataset, and is filled episode by episode, so that an interrupted run goes on where it stopped.
 
     Raises:
