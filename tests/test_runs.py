@@ -91,6 +91,19 @@ def test_a_model_that_asks_for_states_learns_from_a_dataset_that_has_them_and_sc
         _invoke(*words, "--out", tmp_path / "five", "--set", "estimator.model.states=5")
 
 
+def test_a_wvm_does_without_the_states_it_would_tell(data: Path, tmp_path: Path) -> None:
+    settings = ("--set", "estimator.model.states=7", "--set", 'estimator.model.weights={"value": 1, "state": 4}')
+    _invoke("train", "vae", "--recipe", "small", "--data", data, "--out", tmp_path / "vae")
+    words = ("train", "wvm", "--recipe", "small", "--vae", tmp_path / "vae" / "vae", *settings)
+    losses = {}
+    for name, source in (("without", data), ("with", SAMPLE)):
+        _invoke(*words, "--data", source, "--out", tmp_path / name)
+        with (tmp_path / name / "log.csv").open() as log:
+            losses[name] = [float(row["state"]) for row in csv.DictReader(log)]
+    assert losses["without"] == [0.0, 0.0, 0.0]
+    assert min(losses["with"]) > 0.0
+
+
 def test_viva_counts_failures_below_zero_and_wvm_leaves_them_out(data: Path) -> None:
     success, _, failure = open_episodes(data)
     assert progress_values(failure) is None

@@ -28,7 +28,8 @@ from worldvalue.scoring.sliding_windows import ScoreSettings
 from worldvalue.trials import contender
 from worldvalue.types import DataError
 
-_WITHOUT_VIDEO_LOSS = 'estimator.model.weights={"value": 1.0}'
+_WITHOUT_VIDEO_LOSS = 'estimator.model.weights={"value": 1.0, "state": 4.0}'
+_WITHOUT_STATE_LOSS = 'estimator.model.weights={"value": 1.0, "video": 1.0}'
 _VIDEO_ALONE = ('estimator.model.weights={"video": 1.0}', 'frozen=["value"]')
 
 
@@ -52,6 +53,7 @@ class Variant:
 VARIANTS: Mapping[str, Variant] = {
     "full": Variant("full"),
     "no_video_loss": Variant("without video loss", (_WITHOUT_VIDEO_LOSS,)),
+    "no_state_loss": Variant("without state loss", (_WITHOUT_STATE_LOSS,)),
     "scratch": Variant("video stream from scratch", pretrained=False),
     "frozen": Variant("frozen video stream", (_WITHOUT_VIDEO_LOSS, 'frozen=["video", "text"]')),
     "prefix_0": Variant("prefix p = 0", ("augmentation.random_prefix=0.0",)),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch.utils.data import default_collate
 
@@ -125,13 +126,15 @@ def _fit_scales(model: ValueModel, episodes: Sequence[TrainingEpisode]) -> None:
     for name, scale in model.scales.items():
         assert isinstance(scale, Scale)
         numbers = len(scale.centre)
-        told = [{"value": e.values[:, None], "state": e.states, "action": e.actions}[name] for e in episodes]
-        rows = [array for array in told if array is not None and array.shape[1] == numbers]
-        if not rows:
-            raise DataError(
-                f"No episode has {name}s of {numbers} numbers; set estimator.model.{name}s to what the data has."
-            )
-        scale.fit(np.concatenate(rows))
+        given = [{"value": e.values[:, None], "state": e.states, "action": e.actions}[name] for e in episodes]
+        rows = [array for array in given if array is not None and array.shape[1] == numbers]
+        if rows:
+            scale.fit(np.concatenate(rows))
+            continue
+        told = f"No episode has {name}s of {numbers} numbers"
+        if model.window.states_seen:
+            raise DataError(f"{told}; set estimator.model.{name}s to what the data has.")
+        Console(stderr=True).print(f"{told}: the loss '{name}' stays 0; estimator.model.{name}s says how many.")
 
 
 def _compile(model: ValueModel) -> None:

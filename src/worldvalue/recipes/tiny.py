@@ -23,7 +23,8 @@ def tiny() -> Recipe:
     """The shipped model: everything from scratch on a CPU, 128 px, one camera.
 
     Run: ``worldvalue train vae --data DIR --out VAE``, then ``worldvalue train wvm --data DIR --vae VAE/vae --out
-    RUN``; ``make shipped`` does all of it. Expect the figures of the model card.
+    RUN``; ``make shipped`` does all of it. Expect the figures of the model card. It tells the robot's proprioception
+    beside the values, 16 numbers as in the simulator; with data that has others, set ``estimator.model.states``.
     """
     video = _tiny_video(channels=24)
     model = WVMConfig(
@@ -35,6 +36,8 @@ def tiny() -> Recipe:
         latent_size=(16, 16),
         sigma_shift=3.0,
         value_draws=4,
+        weights={"value": 1.0, "video": 1.0, "state": 4.0},
+        states=16,
     )
     return _tiny_recipe(model)
 

@@ -23,15 +23,18 @@ except ImportError as error:
 except AttributeError as error:  # how PyOpenGL says that a system library is missing
     raise DataError(NO_RENDERER) from error
 
+from worldvalue.simulation.meshes import coarsen  # noqa: E402 (it imports mujoco, which reads MUJOCO_GL)
+
 
 class Camera:
     """Renders recorded joint positions of one scene.
 
     The software renderer spends its time on the vertices of the arm's meshes, so meshes outside the view are
-    left out (the picture stays the same), and shadows, reflections and multisampling are off.
+    left out (the picture stays the same), fine ones are made as coarse as a pixel a metre away, and shadows,
+    reflections and multisampling are off.
 
     Args:
-        model: the scene; its options of drawing are changed.
+        model: the scene; its options of drawing and the meshes that are only looked at are changed.
         size: width and height of the pictures.
         groups: geom groups that are drawn; the others are for collisions.
         sites: whether sites are drawn, such as marks of a goal.
@@ -53,6 +56,7 @@ class Camera:
         self._upside_down = upside_down
         model.vis.quality.offsamples = 0
         model.light_castshadow[:] = 0
+        coarsen(model, 1.0 / size)
         try:
             self._renderer = mujoco.Renderer(model, size, size, max_geom=1000)
         except (mujoco.FatalError, RuntimeError) as error:

@@ -51,7 +51,7 @@ _TEST_SEED = 4_000_000
 _COUNTERFACTUAL = even_counts(_OF_FOUR, {"expert": 20})
 
 SPLITS: Mapping[str, Split] = {
-    # The shipped model was trained on the first two, one after the other; the third is for teaching it to listen.
+    # What the shipped model was trained on, one after the other; the third taught it to listen.
     "train": Split(0, even_counts(PAPER_TASKS, {"expert": 48, "hesitation": 16, "retry": 24, "failure": 4})),
     "train-more": Split(1, even_counts(PAPER_TASKS, {"expert": 40, "hesitation": 24, "retry": 16})),
     "train-scenes": Split(
@@ -60,6 +60,7 @@ SPLITS: Mapping[str, Split] = {
         | even_counts(["bread", "can", "cereal", "milk"], {"expert": 15, "hesitation": 15})
         | even_counts(_OF_FOUR, {"expert": 40, "hesitation": 10, "retry": 10}),
     ),
+    "train-retries": Split(3, even_counts(["bread", "can", "cereal", "milk"], {"hesitation": 10, "retry": 30})),
     # Figures while the library grows; no choice is made by them.
     "validation": Split(
         1_000_000, even_counts(PAPER_TASKS, {"expert": 10, "hesitation": 10, "retry": 10, "failure": 3})
