@@ -19,7 +19,7 @@ def test_settings_are_changed_by_their_path() -> None:
         ],
     )
     assert recipe.training.steps == 7
-    assert recipe.estimator.model.weights == {"value": 1.0, "video": 0}
+    assert recipe.estimator.model.weights == {"value": 1.0, "video": 0, "state": 4.0}
     assert recipe.estimator.picture.rows == 2
     assert recipe.augmentation.rewind == 0.1
     assert recipe.training.compile is True

@@ -220,7 +220,10 @@ def test_targets_follow_the_labels(data: Path) -> None:
         (("--init", "tiny", "--set", 'frozen=["audio"]'), "no part 'audio'.* it has: video, value, scales, text"),
         (("--init", "tiny", "--set", "frozen=video"), "'frozen' takes a list"),
         (("--init", "tiny", "--set", 'frozen=["video", "value", "text"]'), "Every part of the model is frozen"),
-        (("--init", "tiny", "--set", 'estimator.model.weights={"valu": 1.0}'), "no loss 'valu'; .*: value, video"),
+        (
+            ("--init", "tiny", "--set", 'estimator.model.weights={"valu": 1.0}'),
+            "no loss 'valu'; .*: state, value, video",
+        ),
         (("--init", "tiny", "--set", "estimator.model.weights={}"), "No loss has a weight"),
         (("--pretrained", "nowhere"), "nowhere is neither a folder nor a shipped model"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,6 @@ from worldvalue.scoring.sliding_windows import ScoreSettings
 from worldvalue.trials import contender
 from worldvalue.types import DataError
 
-_WITHOUT_VIDEO_LOSS = 'estimator.model.weights={"value": 1.0, "state": 4.0}'
-_WITHOUT_STATE_LOSS = 'estimator.model.weights={"value": 1.0, "video": 1.0}'
-_VIDEO_ALONE = ('estimator.model.weights={"video": 1.0}', 'frozen=["value"]')
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -42,20 +38,24 @@ class Variant:
         settings: what is changed in its recipe.
         model: whose recipe, in ``RECIPES``.
         pretrained: whether its video stream and text encoder have been trained on videos alone before.
+        without: losses that are left out, where the recipe has them.
     """
 
     title: str
     settings: tuple[str, ...] = ()
     model: str = "wvm"
     pretrained: bool = True
+    without: tuple[str, ...] = ()
 
+
+_VIDEO_ALONE = Variant("video alone", ('frozen=["value"]',), without=("value", "state"))
 
 VARIANTS: Mapping[str, Variant] = {
     "full": Variant("full"),
-    "no_video_loss": Variant("without video loss", (_WITHOUT_VIDEO_LOSS,)),
-    "no_state_loss": Variant("without state loss", (_WITHOUT_STATE_LOSS,)),
+    "no_video_loss": Variant("without video loss", without=("video",)),
+    "no_state_loss": Variant("without state loss", without=("state",)),
     "scratch": Variant("video stream from scratch", pretrained=False),
-    "frozen": Variant("frozen video stream", (_WITHOUT_VIDEO_LOSS, 'frozen=["video", "text"]')),
+    "frozen": Variant("frozen video stream", ('frozen=["video", "text"]',), without=("video",)),
     "prefix_0": Variant("prefix p = 0", ("augmentation.random_prefix=0.0",)),
     "prefix_1": Variant("prefix p = 1", ("augmentation.random_prefix=1.0",)),
     "hl_gaussian": Variant("HL-Gaussian head", ("estimator.model.head=hl_gaussian",)),
@@ -112,7 +112,7 @@ class Ablation:
         unknown = [name for name in names if name not in VARIANTS]
         if unknown:
             raise DataError(f"There is no variant '{unknown[0]}'; choose from: {', '.join(VARIANTS)}.")
-        recipes = [self._recipe(VARIANTS[name].model, VARIANTS[name].settings) for name in names]
+        recipes = [self._recipe(VARIANTS[name]) for name in names]
         labelled = [episode for episode in open_episodes(self.suite) if episode.labels and episode.labels.mode]
         if not labelled:
             raise DataError(f"{self.suite} has no labels to measure with; give a dataset with labels.jsonl.")
@@ -131,18 +131,21 @@ class Ablation:
     def _shared(self) -> dict[str, Any]:
         return {"recipe": self.recipe, "settings": list(self.settings)}
 
-    def _recipe(self, model: str, settings: Sequence[str]) -> Recipe:
-        return find_recipe(model, self.recipe, [*self.settings, *settings])
+    def _recipe(self, variant: Variant, *settings: str) -> Recipe:
+        recipe = find_recipe(variant.model, self.recipe, [*self.settings, *variant.settings, *settings])
+        model = recipe.estimator.model
+        weights = {name: weight for name, weight in model.weights.items() if name not in variant.without}
+        return replace(recipe, estimator=replace(recipe.estimator, model=replace(model, weights=weights)))
 
     def _train(self, name: str, seed: int) -> Path:
         """The model of a variant, trained now if it is not there."""
         variant = VARIANTS[name]
-        recipe = self._recipe(variant.model, [*variant.settings, f"training.seed={seed}"])
+        recipe = self._recipe(variant, f"training.seed={seed}")
         return self._trained(f"{name}_{seed}", recipe, self._video() if variant.pretrained else None)
 
     def _video(self) -> Path:
         """A model whose video stream and text encoder were trained on videos alone: one for all variants and seeds."""
-        return self._trained("video", self._recipe("wvm", _VIDEO_ALONE), None)
+        return self._trained("video", self._recipe(_VIDEO_ALONE), None)
 
     def _trained(self, run: str, recipe: Recipe, pretrained: Path | None) -> Path:
         folder = self.out / run
