@@ -114,13 +114,13 @@ def try_policy(model: str, task: str, episodes: int, out: Path, steps: int, exec
     if task not in TASKS:
         raise DataError(f"There is no task '{task}'; choose from: {', '.join(TASKS)}.")
     asked = {"model": weights_identity(network), "task": task, "steps": steps, "execute": execute, "limit": limit}
-    policies = (ModelPolicy(network, steps, number) for number in range(episodes))
+    policies = [ModelPolicy(network, steps, number) for number in range(episodes)]  # refuses before anything is made
     claim_folder(out, json.dumps(asked, indent=2) + "\n", "rollouts of another model or with other settings")
     environment = Environment(TASKS[task])
     camera = Camera(environment.model, max(network.config.picture.height, network.config.picture.width))
     succeeded = 0
     with Progress(console=Console(stderr=True)) as progress:
-        for number, policy in enumerate(progress.track(policies, episodes, description=f"{model} at {task}")):
+        for number, policy in enumerate(progress.track(policies, description=f"{model} at {task}")):
             path = out / f"rollout_{number:04d}.json"
             if not path.is_file():
                 went = roll_out(environment, camera, policy, number, execute, limit)

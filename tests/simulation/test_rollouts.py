@@ -95,6 +95,8 @@ def _wide(config: object) -> dict[str, int]:
     return {"unified": 16} if hasattr(config.model, "unified") else {}
 
 
-def test_a_model_that_tells_no_actions_is_no_policy() -> None:
+def test_a_model_that_tells_no_actions_is_no_policy(tmp_path: Path) -> None:
+    small_estimator().save(tmp_path / "model")
     with pytest.raises(DataError, match="WVM tells no actions"):
-        ModelPolicy(small_estimator(), steps=1, seed=0)
+        try_policy(str(tmp_path / "model"), "lift", 1, tmp_path / "out", 1, execute=8, limit=9)
+    assert not (tmp_path / "out").exists()
