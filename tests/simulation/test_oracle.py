@@ -1,7 +1,6 @@
 """The oracle in the real simulator: what it does is what the labels say."""
 
 import importlib.util
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,18 +16,6 @@ from worldvalue.simulation.tasks import TASKS
 from worldvalue.types import Mode
 
 LIFT = TASKS["lift"]
-
-
-@pytest.fixture(scope="module")
-def lift() -> Environment:
-    return Environment(LIFT)
-
-
-@pytest.fixture(scope="module")
-def camera(lift: Environment) -> Iterator[Camera]:
-    camera = Camera(lift.model, 64)
-    yield camera
-    camera.close()
 
 
 def episode(lift: Environment, mode: Mode, seed: int) -> tuple[Plan, Rollout]:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +26,6 @@ from worldvalue.trials import try_policy
 from worldvalue.types import DataError, Episode
 
 LIFT = TASKS["lift"]
-
-
-@pytest.fixture(scope="module")
-def lift() -> Environment:
-    return Environment(LIFT)
-
-
-@pytest.fixture(scope="module")
-def camera(lift: Environment) -> Iterator[Camera]:
-    camera = Camera(lift.model, 64)
-    yield camera
-    camera.close()
 
 
 class _Replay:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.transformers.transformer_ltx import LTXVideoTransformerBlock
 from torch import Tensor, nn
 
 from worldvalue import flow_matching as fm
@@ -121,7 +122,7 @@ class WAV(nn.Module):
         DataError: the chunk is no whole number of latent frames, or the streams do not fit together.
     """
 
-    sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
+    sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock, LTXVideoTransformerBlock)
     losses_known: frozenset[str] = frozenset({"video", "value", "action"})
 
     def __init__(self, config: WAVConfig, video: LTXVideoDiT | None = None) -> None:
@@ -134,7 +135,6 @@ class WAV(nn.Module):
             raise DataError(
                 "The value and action streams have another depth than the video stream; give them the same."
             )
-        self.sharded_layers = (StreamBlock, type(self.video.transformer_blocks[0]))
         self.value = Expert(config.stream, dim=1)
         self.action = Expert(config.stream, dim=config.actions)
         self.state_in = nn.Linear(config.states, config.stream.width)

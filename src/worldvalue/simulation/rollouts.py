@@ -34,8 +34,8 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """How one went.
+class Trial:
+    """How a rollout went.
 
     Attributes:
         success: whether the simulator found the task done before the time was up.
@@ -46,9 +46,7 @@ class Rollout:
     seen: Episode
 
 
-def roll_out(
-    environment: Environment, camera: Camera, policy: Policy, number: int, execute: int, limit: int
-) -> Rollout:
+def roll_out(environment: Environment, camera: Camera, policy: Policy, number: int, execute: int, limit: int) -> Trial:
     """Let a policy try the environment's task once.
 
     Args:
@@ -72,7 +70,7 @@ def roll_out(
         actions.append(ahead.pop(0).clip(-1.0, 1.0).astype(np.float32))
         environment.step(actions[-1])
         success = environment.success()
-    return Rollout(success, _episode(number, instruction, scene, states, actions))
+    return Trial(success, _episode(number, instruction, scene, states, actions))
 
 
 def _episode(
