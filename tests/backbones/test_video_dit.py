@@ -3,7 +3,7 @@ from pathlib import Path
 import torch
 from diffusers import WanTransformer3DModel
 
-from worldvalue.backbones.video_dit import VideoDiT
+from worldvalue.backbones.video_dit import VideoDiT, places
 
 CONFIG = {
     "patch_size": (1, 2, 2),
@@ -66,3 +66,25 @@ def test_what_diffusers_reads_back_is_what_was_written(tmp_path: Path) -> None:
     again = WanTransformer3DModel.from_pretrained(tmp_path)
     for name, tensor in ours.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
+
+
+@torch.no_grad()
+def test_only_a_transformer_that_is_shown_places_tells_the_patches_of_an_even_picture_apart() -> None:
+    torch.manual_seed(0)
+    latents, sigma, text = torch.ones(1, 4, 1, 6, 8), torch.zeros(1), torch.randn(1, 5, 16)
+
+    def spread(dit: VideoDiT) -> float:
+        _, values = dit(latents, sigma, dit.read_text(text)).keys_values[0]
+        return float(values.std(1).max())
+
+    assert spread(VideoDiT(**CONFIG)) < 1e-6
+    assert spread(VideoDiT(**{**CONFIG, "in_channels": 12})) > 1e-2
+
+
+def test_places_are_sines_and_cosines_of_row_and_column() -> None:
+    shown = places(8, 4, 6)
+    assert shown.shape == (8, 4, 6)
+    row, column = torch.tensor(1.5 / 4) * torch.pi, torch.tensor(4.5 / 6) * torch.pi
+    sines = [row.sin(), (2 * row).sin(), column.sin(), (2 * column).sin()]
+    cosines = [row.cos(), (2 * row).cos(), column.cos(), (2 * column).cos()]
+    torch.testing.assert_close(shown[:, 1, 4], torch.stack(sines + cosines))

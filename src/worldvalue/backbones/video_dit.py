@@ -34,6 +34,9 @@ class VideoDiT(WanTransformer3DModel):
     """Wan's video transformer whose layers also hand out keys and values.
 
     Built and loaded like the diffusers class: ``VideoDiT(**config)``, ``VideoDiT.from_pretrained(folder)``.
+
+    Rotary embeddings tell how far apart two patches are, not where one is. A new transformer that takes more channels
+    (``in_channels``) than it gives (``out_channels``) is shown each latent pixel's place in the others (``places``).
     """
 
     # diffusers reads the configuration's keys off this signature, which `wraps` keeps.
@@ -44,6 +47,8 @@ class VideoDiT(WanTransformer3DModel):
         width = heads * head_dim
         if not self.config.cross_attn_norm or self.config.added_kv_proj_dim is not None:
             raise ValueError("VideoDiT needs a Wan text-to-video configuration (cross_attn_norm, no image branch).")
+        if (self.config.in_channels - self.config.out_channels) % 4:
+            raise ValueError("VideoDiT shows places in 4 channels a frequency: in_channels - out_channels of them.")
         self.blocks = nn.ModuleList(
             StreamBlock(width, self.config.ffn_dim, heads, head_dim, heads, head_dim, self.config.eps)
             for _ in range(self.config.num_layers)
@@ -72,7 +77,7 @@ class VideoDiT(WanTransformer3DModel):
         """
         rotary = self._rotary(latents, first_frame)
         # Contiguous: on strided tokens torch's compiler gave gradients that were not numbers.
-        hidden = self.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
+        hidden = self.patch_embedding(self._placed(latents)).flatten(2).transpose(1, 2).contiguous()
         time, modulation = self._embed_sigma(sigma, hidden.dtype)
         if sigma.ndim == 2:  # every token of a frame has the frame's level
             tokens = hidden.shape[1] // sigma.shape[1]
@@ -83,6 +88,13 @@ class VideoDiT(WanTransformer3DModel):
             hidden, own = block(hidden, modulation, text[layer], rotary, seen)
             keys_values.append(own)
         return VideoOutput(self._unpatchify(hidden, time, latents.shape), keys_values)
+
+    def _placed(self, latents: Tensor) -> Tensor:
+        channels = self.config.in_channels - latents.shape[1]
+        if not channels:
+            return latents
+        shown = places(channels, *latents.shape[3:]).to(latents)[None, :, None]
+        return torch.cat((latents, shown.expand(len(latents), -1, latents.shape[2], -1, -1)), 1)
 
     def _rotary(self, latents: Tensor, first_frame: int) -> Rotary:
         frames = first_frame + latents.shape[2]
@@ -116,3 +128,16 @@ class VideoDiT(WanTransformer3DModel):
         patches = self.proj_out(self.norm_out(hidden) * (1 + scale) + shift)
         patches = patches.view(batch, frames // p_t, height // p_h, width // p_w, p_t, p_h, p_w, -1)
         return patches.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(batch, -1, frames, height, width)
+
+
+def places(channels: int, height: int, width: int) -> Tensor:
+    """Sines and cosines ``(channels, height, width)`` of each pixel's row and column.
+
+    Args:
+        channels: 4 a frequency; the first frequency turns half a circle over the picture, each next one twice as far.
+        height, width: of the picture.
+    """
+    grid = torch.meshgrid(*((torch.arange(n) + 0.5) / n for n in (height, width)), indexing="ij")
+    frequencies = torch.pi * 2.0 ** torch.arange(channels // 4)
+    angles = torch.stack(grid)[:, None] * frequencies[:, None, None]
+    return torch.cat((angles.sin(), angles.cos())).flatten(0, 1)

@@ -175,7 +175,7 @@ class MVWAM(nn.Module):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of one draw's ``Parts``."""
         config = self.config
-        video = (self.video.config.in_channels, config.chunk // FOLD, *config.latent_size)
+        video = (self.video.config.out_channels, config.chunk // FOLD, *config.latent_size)
         return {"video": video, "action": (config.chunk, config.unified), "value": (1, 1)}
 
     @property

@@ -94,7 +94,7 @@ class ViVa(nn.Module):
         super().__init__()
         self.config = config
         self.video = video or VideoDiT(**config.video)
-        self.frame = (self.video.config.in_channels, *config.latent_size)
+        self.frame = (self.video.config.out_channels, *config.latent_size)
         scales = {"value": 1, "state": config.states}
         self.scales = nn.ModuleDict({name: Scale(numbers) for name, numbers in scales.items() if numbers})
         self.text = own_encoder(config.text, config.text_length, config.text_pool)

@@ -231,7 +231,7 @@ class WVM(nn.Module):
         config = self.config
         frames = 2 * config.chunk // FOLD
         batch = {
-            "latents": torch.randn(batch_size, self.video.config.in_channels, frames, *config.latent_size),
+            "latents": torch.randn(batch_size, self.video.config.out_channels, frames, *config.latent_size),
             "values": torch.rand(batch_size, 1 + config.chunk),
             **example_text(self.text, batch_size, config.text_length, config.value.text_dim),
         }

@@ -158,13 +158,13 @@ def _tiny_recipe(model: ModelConfig) -> Recipe:
 
 
 def _tiny_video(channels: int) -> dict[str, Any]:
-    """A video transformer of 5 layers of width 256, on latents of so many channels."""
+    """A video transformer of 5 layers of width 256, on latents of so many channels, shown places in 16 more."""
     layers, heads, head_dim = 5, 8, 32
     return {
         "patch_size": (1, 2, 2),
         "num_attention_heads": heads,
         "attention_head_dim": head_dim,
-        "in_channels": channels,
+        "in_channels": channels + 16,
         "out_channels": channels,
         "text_dim": 128,
         "ffn_dim": 4 * heads * head_dim,
