@@ -1,6 +1,7 @@
 """Who may see whom, that the video is read once for all draws, and that numbers come back in their own units."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from worldvalue.data.windows import TrainingEpisode, WindowDataset
 from worldvalue.models import Estimator
 from worldvalue.models.wav import WAV, Context, signal_to_noise
 from worldvalue.recipes.published import wav_ltx_2b
-from worldvalue.training.episodes import dense_return_values
+from worldvalue.training.episodes import DenseReturns
 from worldvalue.types import DataError, Episode, Labels, ValueModel
 
 
@@ -181,16 +182,32 @@ def test_dense_returns_stay_at_their_best_once_the_episode_ends() -> None:
     still = np.zeros((30, 2), dtype=np.float32)
     known = {"proprioception": still, "actions": still}
     episode = Episode(0, "one", "push", 10.0, np.arange(30) / 10, ("front",), Frames(), **known)
-    values = dense_return_values(episode, horizon=4, gamma=0.9)
+    values = DenseReturns(4, 0.9)(episode)
     rewards = dense_rewards([episode.frames()], [still], [still])
     weights = 0.9 ** np.arange(5)
     assert values[3] == pytest.approx(rewards[3:8] @ weights / weights.sum())
     assert values[-1] == pytest.approx(rewards[-1])
     assert (np.diff(values) > 0).all()
     failed = replace(episode, labels=Labels(30, "failure", success=False))
-    assert dense_return_values(failed, 4, 0.9) is None
+    assert DenseReturns(4, 0.9)(failed) is None
     with pytest.raises(DataError, match="no proprioception or no actions"):
-        dense_return_values(replace(episode, actions=None), 4, 0.9)
+        DenseReturns(4, 0.9)(replace(episode, actions=None))
+
+
+def test_dense_rewards_are_made_once_and_then_read(tmp_path: Path) -> None:
+    class Frames:
+        def read(self, camera: str, indices: object) -> np.ndarray:
+            return np.stack([np.full((16, 16, 3), index, dtype=np.uint8) for index in indices])
+
+    still = np.zeros((30, 2), dtype=np.float32)
+    episode = Episode(
+        7, "one", "push", 10.0, np.arange(30) / 10, ("front",), Frames(), proprioception=still, actions=still
+    )
+    targets = DenseReturns(4, 0.9, tmp_path)
+    values = targets(episode)
+    np.testing.assert_array_equal(values, DenseReturns(4, 0.9)(episode))
+    unreadable = replace(episode, reader=None)
+    np.testing.assert_array_equal(targets(unreadable), values)
 
 
 def test_it_is_a_value_model_and_refuses_what_does_not_fit() -> None:

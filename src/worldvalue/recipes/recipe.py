@@ -10,7 +10,7 @@ from typing import Any
 
 from worldvalue.data.augment import Augmentation
 from worldvalue.models import EstimatorConfig
-from worldvalue.training.episodes import Targets, dense_return_values, outcome_values, progress_values, return_values
+from worldvalue.training.episodes import DenseReturns, Targets, outcome_values, progress_values, return_values
 from worldvalue.training.loop import TrainingSettings
 from worldvalue.types import DataError
 
@@ -48,7 +48,7 @@ def like_mv_wam(recipe: Recipe) -> Recipe:
 
 def like_wav(recipe: Recipe, horizon: int) -> Recipe:
     """Windows that run forward alone, and the dense returns of appendix B. The paper gives no discount."""
-    targets = partial(dense_return_values, horizon=horizon, gamma=0.99)
+    targets = DenseReturns(horizon, gamma=0.99)
     return replace(recipe, augmentation=Augmentation(rewind=0.0, random_prefix=0.0), targets=targets)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -132,27 +132,51 @@ def return_values(episode: Episode) -> NDArray[np.float64]:
         raise DataError(f"{episode.name} has no target values: {error}") from error
 
 
-def dense_return_values(episode: Episode, horizon: int, gamma: float) -> NDArray[np.float64] | None:
+@dataclass(frozen=True)
+class DenseReturns:
     """WAV's: the discounted dense rewards of ``horizon`` frames; None for a failure, which has none.
 
     Divided by the discounts' sum, so that the best value is 1 whatever the horizon. An episode is taken to stay as its
     last frame is: cut off there, its value would fall to nothing where the task is done.
 
-    Raises:
-        DataError: proprioception or actions are missing, or the pictures are too small or cannot be decoded.
+    Attributes:
+        horizon: frames.
+        gamma: discount of a frame.
+        folder: where rewards are kept and looked for, since they take as long as encoding the frames.
     """
-    if episode.success is False:
-        return None
-    if episode.proprioception is None or episode.actions is None:
-        raise DataError(f"{episode.name} has no proprioception or no actions; dense rewards are made of both.")
-    try:
-        views = [episode.frames(camera=camera) for camera in episode.cameras]
-        rewards = dense_rewards(views, [episode.proprioception], [episode.actions])
-    except ValueError as error:
-        raise DataError(f"{episode.name} has no dense rewards: {error}") from error
-    staying = np.concatenate([rewards, np.full(horizon, rewards[-1])])
-    total = discounted_return(np.ones(1 + horizon), gamma)[0]
-    return discounted_return(staying, gamma, horizon)[: episode.length] / total
+
+    horizon: int
+    gamma: float
+    folder: Path | None = None
+
+    def __call__(self, episode: Episode) -> NDArray[np.float64] | None:
+        """See ``Targets``.
+
+        Raises:
+            DataError: proprioception or actions are missing, or the pictures are too small or cannot be decoded.
+        """
+        if episode.success is False:
+            return None
+        rewards = self._rewards(episode)
+        staying = np.concatenate([rewards, np.full(self.horizon, rewards[-1])])
+        total = discounted_return(np.ones(1 + self.horizon), self.gamma)[0]
+        return discounted_return(staying, self.gamma, self.horizon)[: episode.length] / total
+
+    def _rewards(self, episode: Episode) -> NDArray[np.float64]:
+        path = self.folder / f"rewards_{episode.index:06d}.npy" if self.folder else None
+        if path and path.exists():
+            return np.load(path)
+        if episode.proprioception is None or episode.actions is None:
+            raise DataError(f"{episode.name} has no proprioception or no actions; dense rewards are made of both.")
+        try:
+            views = [episode.frames(camera=camera) for camera in episode.cameras]
+            rewards = dense_rewards(views, [episode.proprioception], [episode.actions])
+        except ValueError as error:
+            raise DataError(f"{episode.name} has no dense rewards: {error}") from error
+        if path:
+            with replacing(path) as partial:
+                np.save(partial, rewards)
+        return rewards
 
 
 def sample_frames(
@@ -200,6 +224,8 @@ def training_episodes(
     """
     identity = f"{weights_identity(vae)} {settings} {dataset_identity(source)}"
     folder = cache / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    if isinstance(targets, DenseReturns):
+        targets = replace(targets, folder=folder)
 
     def prepare(episode: Episode) -> TrainingEpisode | None:
         values = targets(episode)
