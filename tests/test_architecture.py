@@ -20,7 +20,7 @@ LEVELS = {
     **dict.fromkeys(["__init__", "types", "flow_matching"], 0),
     **dict.fromkeys(["data", "backbones"], 1),
     **dict.fromkeys(["models"], 2),
-    **dict.fromkeys(["training", "scoring", "benchmark", "improvement", "simulation"], 3),
+    **dict.fromkeys(["training", "scoring", "benchmark", "analysis", "improvement", "simulation"], 3),
     **dict.fromkeys(["web"], 4),
     **dict.fromkeys(["recipes", "runs", "trials", "ablations", "cli", "__main__"], 5),
 }

@@ -189,6 +189,28 @@ def rollout(
     typer.echo(f"{task}: {succeeded} of {episodes} rollouts succeeded; videos are in {out}.")
 
 
+@app.command()
+def manifold(
+    plain: Annotated[Path, typer.Argument(help="Successful episodes with actions.")],
+    changed: Annotated[Path, typer.Argument(help="Episodes of the same instructions in changed scenes.")],
+    out: Annotated[Path, typer.Option(help="Folder of the numbers and the picture.")] = Path("manifold"),
+    model: Annotated[
+        str | None, typer.Option(help="An MV-WAM's checkpoint folder, to compare what its experts make of both.")
+    ] = None,
+) -> None:
+    """Compare the manifolds of pictures and actions, and a model's features, between two scenes of the same tasks."""
+    from worldvalue.trials import compare_two_scenes
+
+    found = compare_two_scenes(plain, changed, out, model)
+    curvatures = found.curvatures
+    for task, pictures, actions in zip(curvatures.tasks, curvatures.pictures, curvatures.actions, strict=True):
+        typer.echo(f"{task}: pictures {pictures:.2f}, actions {actions:.2f}")
+    typer.echo(f"p = {curvatures.p:.2g} that both are alike, of {found.pairs} pairs.")
+    for name, share in found.separations.items():
+        typer.echo(f"{name} expert: {share:.0%} of the neighbours of its features are of the same scene.")
+    typer.echo(f"Written to {out}: manifold.json, manifold.png.")
+
+
 collect_app = typer.Typer(help="Collect simulated episodes.", no_args_is_help=True)
 app.add_typer(collect_app, name="collect")
 

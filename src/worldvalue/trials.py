@@ -1,18 +1,23 @@
-"""Models put to the test: benchmark runs, the calibration of a band, rollouts of policies."""
+"""Models put to the test: benchmark runs, the calibration of a band, rollouts of policies, two scenes compared."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from worldvalue.analysis.features import pooled_features
+from worldvalue.analysis.picture import draw_comparison
+from worldvalue.analysis.scenes import Comparison, Moment, compare_scenes, paired_moments
 from worldvalue.benchmark.calibration import Calibration, calibrate
 from worldvalue.benchmark.predictions import Contender, Predictions
 from worldvalue.benchmark.report import draw_examples, write_results
@@ -21,6 +26,7 @@ from worldvalue.benchmark.tables import Results
 from worldvalue.data import encode_video, open_episodes
 from worldvalue.data.files import claim_folder, replacing
 from worldvalue.data.identity import weights_identity
+from worldvalue.data.pictures import PictureSettings
 from worldvalue.models import Estimator, load_model
 from worldvalue.models.policy import ModelPolicy
 from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
@@ -129,6 +135,35 @@ def try_policy(model: str, task: str, episodes: int, out: Path, steps: int, exec
                     partial_file.write_text(json.dumps({"success": went.success, "frames": went.seen.length}) + "\n")
             succeeded += json.loads(path.read_text(encoding="utf-8"))["success"]
     return succeeded
+
+
+def compare_two_scenes(plain: Path, changed: Path, out: Path, model: str | None = None) -> Comparison:
+    """How curved pictures and actions are between two scenes of the same tasks, and whether a model tells the scenes
+    apart; ``out`` gets ``manifold.json`` and ``manifold.png``.
+
+    Args:
+        plain, changed: datasets of the same instructions, with actions.
+        out: folder.
+        model: shipped name or checkpoint folder of an MV-WAM; without one the data alone are compared.
+
+    Raises:
+        DataError: the datasets have too little in common, or the model cannot be used.
+    """
+    policy = ModelPolicy(load_model(model), steps=1, seed=0) if model else None
+    settings = policy.estimator.config.picture if policy else PictureSettings(128, 128)
+    pairs = paired_moments(open_episodes(plain), open_episodes(changed))
+
+    def features(moment: Moment) -> Mapping[str, NDArray[np.float32]]:
+        return pooled_features(policy, moment.episode, moment.frame) if policy else {}
+
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("Comparing", total=2 * len(pairs))
+        found = compare_scenes(pairs, settings, features, partial(progress.advance, bar))
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / "manifold.json") as partial_file:
+        partial_file.write_text(json.dumps(found.told(), indent=2) + "\n", encoding="utf-8")
+    draw_comparison(out / "manifold.png", found)
+    return found
 
 
 def identity(network: Estimator, settings: ScoreSettings) -> dict[str, Any]:
