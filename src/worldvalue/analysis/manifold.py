@@ -18,6 +18,8 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import KDTree
 from scipy.stats import mannwhitneyu
 
+from worldvalue.types import DataError
+
 NEIGHBOURS = 10
 COMPONENTS = 50
 PERPLEXITY = 50
@@ -119,9 +121,15 @@ def separation(features: ArrayLike, changed: ArrayLike, neighbours: int = NEIGHB
 
 
 def embedded(features: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
-    """Points ``(m, 2)`` of a t-SNE of features ``(m, D)``; perplexity 50, less for few samples."""
-    from sklearn.manifold import TSNE
+    """Points ``(m, 2)`` of a t-SNE of features ``(m, D)``; perplexity 50, less for few samples.
 
+    Raises:
+        DataError: scikit-learn is missing.
+    """
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError as error:
+        raise DataError("A map of features needs scikit-learn; install worldvalue[analysis].") from error
     points = np.asarray(features, dtype=np.float64)
     perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(points)

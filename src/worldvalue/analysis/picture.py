@@ -20,8 +20,9 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
     axes = figure.subplots(1, 1 + len(maps), squeeze=False, width_ratios=[1.4, *(1.0 for _ in maps)])[0]
     found = comparison.curvatures
     places = np.arange(len(found.tasks))
-    axes[0].barh(places - 0.2, found.pictures, 0.4, color=PICTURES, label="pictures")
-    axes[0].barh(places + 0.2, found.actions, 0.4, color=ACTIONS, label="actions")
+    # From 1, the ratio of what is flat.
+    axes[0].barh(places - 0.2, np.array(found.pictures) - 1, 0.4, left=1, color=PICTURES, label="pictures")
+    axes[0].barh(places + 0.2, np.array(found.actions) - 1, 0.4, left=1, color=ACTIONS, label="actions")
     axes[0].set_yticks(places, found.tasks, fontsize=7)
     axes[0].invert_yaxis()
     axes[0].set_xlabel("geodesic over Euclidean distance", fontsize=8)
