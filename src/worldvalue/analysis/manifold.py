@@ -129,7 +129,7 @@ def embedded(features: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
     try:
         from sklearn.manifold import TSNE
     except ImportError as error:
-        raise DataError("A map of features needs scikit-learn; install worldvalue[analysis].") from error
+        raise DataError("scikit-learn is missing; install it with: pip install 'worldvalue[analysis]'.") from error
     points = np.asarray(features, dtype=np.float64)
     perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(points)

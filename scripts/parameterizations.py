@@ -1,0 +1,48 @@
+"""MV-WAM's ablation of what the action expert puts out (figure 3a): velocity, noise or data, each trained with the same
+episodes and steps and let act in the simulator. Run it again to continue a stopped one. For example::
+
+    python scripts/parameterizations.py --data runs/lift --vae runs/vae/vae --out runs/parameterizations \
+        --set training.steps=2000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from worldvalue.data import open_episodes
+from worldvalue.data.files import replacing
+from worldvalue.flow_matching import Parameterization
+from worldvalue.recipes import find_recipe
+from worldvalue.runs import train_value_model
+from worldvalue.trials import try_policy
+
+
+def main() -> None:
+    """Train and try each of them; print how many rollouts succeeded, also into ``OUT/parameterizations.json``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="demonstrations")
+    parser.add_argument("--vae", type=Path, required=True, help="folder of a trained autoencoder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--task", default="lift", help="task of the rollouts")
+    parser.add_argument("--episodes", type=int, default=50, help="rollouts of each")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="change a setting of the recipe")
+    asked = parser.parse_args()
+    sources = [open_episodes(path) for path in asked.data]
+    succeeded = {}
+    for kind in Parameterization:
+        told = json.dumps({"video": "velocity", "action": kind, "value": "data"})
+        recipe = find_recipe("mv-wam", "tiny", [*asked.settings, f"estimator.model.parameterizations={told}"])
+        run = asked.out / kind
+        if not (run / "model" / "model.safetensors").is_file():  # what is written last
+            train_value_model(recipe, sources, run, asked.vae, codes=asked.out / "codes", resume=True)
+        model = str(run / "model")
+        succeeded[kind.value] = try_policy(model, asked.task, asked.episodes, run / "rollouts", 5, 8, 400)
+        print(f"actions as {kind}: {succeeded[kind.value]} of {asked.episodes} rollouts of {asked.task} succeeded")
+        with replacing(asked.out / "parameterizations.json") as partial:
+            partial.write_text(json.dumps({"episodes": asked.episodes, "succeeded": succeeded}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
