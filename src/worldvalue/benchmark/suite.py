@@ -21,7 +21,7 @@ from worldvalue.benchmark.metrics import grounding, summarize, voc
 from worldvalue.benchmark.predictions import Contender, Predictions
 from worldvalue.types import DataError, EpisodeSource, ValueCurve
 
-CONTROL_VIDEOS = 20
+CONTROL_VIDEOS = 60
 """Videos of each control, as far as the dataset has them."""
 
 

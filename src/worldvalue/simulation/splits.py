@@ -61,6 +61,9 @@ SPLITS: Mapping[str, Split] = {
         | even_counts(_OF_FOUR, {"expert": 40, "hesitation": 10, "retry": 10}),
     ),
     "train-retries": Split(3, even_counts(["bread", "can", "cereal", "milk"], {"hesitation": 10, "retry": 30})),
+    # What the policies were trained on.
+    "train-lift": Split(4, {"lift": {"expert": 200}}),
+    "train-can": Split(5, {"can": {"expert": 200}}),
     # Figures while the library grows; no choice is made by them.
     "validation": Split(
         1_000_000, even_counts(PAPER_TASKS, {"expert": 10, "hesitation": 10, "retry": 10, "failure": 3})
