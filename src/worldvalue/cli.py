@@ -58,6 +58,12 @@ _Override = Annotated[
 _Resume = Annotated[bool, typer.Option(help="Go on from the newest checkpoint in --out.")]
 
 
+_Cluster = Annotated[
+    str | None,
+    typer.Option(help="Share the work on a Ray cluster: the address of its head, or auto for this machine's."),
+]
+
+
 bench_app = typer.Typer(help="Measure models on labelled episodes.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
@@ -135,6 +141,7 @@ def score(
     stride: Annotated[int, typer.Option(min=1, help="Frames between windows; 1 is full overlap.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Noise samples, for the uncertainty.")] = 8,
     steps: _Steps = 4,
+    cluster: _Cluster = None,
     png: Annotated[bool, typer.Option("--png", help="Also a picture of each episode.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also each video with its curve below.")] = False,
 ) -> None:
@@ -143,15 +150,18 @@ def score(
 
     from worldvalue.data import open_episodes
     from worldvalue.models import load_model
+    from worldvalue.scoring.cluster import OnCluster
     from worldvalue.scoring.console import print_outcome
-    from worldvalue.scoring.dataset import Request, score_dataset
+    from worldvalue.scoring.dataset import Request, run_here, score_dataset
     from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
-    from worldvalue.trials import identity
 
     source = open_episodes(path, instruction)
     cameras = tuple(camera) if camera else None
     settings = ScoreSettings(rate=rate, stride=stride, draws=draws, steps=steps, cameras=cameras)
+    run = OnCluster(cluster, path, instruction, model, settings) if cluster else run_here
     network = load_model(model)
+    if cluster:
+        network.cpu()  # the workers have the GPUs
     scorer = Scorer(network, settings)
     scorer.check(source)
     resolved = path.resolve()
@@ -165,8 +175,8 @@ def score(
         pictures=png,
         overlays=overlay,
     )
-    everything = {**identity(network, settings), "instruction": instruction}
-    outcome = score_dataset(source, scorer, settings.group, everything, request, Console(stderr=True))
+    everything = {**scorer.identity(), "instruction": instruction}
+    outcome = score_dataset(source, scorer, settings.group, everything, request, Console(stderr=True), run)
     print_outcome(outcome, request.report, Console())
     if outcome.failures or outcome.undrawn:
         raise typer.Exit(1)
@@ -287,6 +297,27 @@ _Codes = Annotated[
     typer.Option(help="Folder of encoded frames, OUT/codes by default; runs with the same autoencoder can share it."),
 ]
 _Init = Annotated[str | None, typer.Option(help="Shipped model or checkpoint folder to go on from.")]
+
+
+@app.command()
+def encode(
+    data: Annotated[Path, typer.Argument(help="Episodes to learn from: anything 'score' reads.")],
+    vae: Annotated[Path, typer.Option(help="Folder of a trained autoencoder ('train vae').")],
+    codes: Annotated[Path, typer.Option(help="Folder of encoded frames, for 'train --codes'.")],
+    recipe: _RecipeName = "tiny",
+    settings: _Override = None,
+    cluster: _Cluster = None,
+) -> None:
+    """Encode the frames of episodes before training; start again to continue a stopped run."""
+    from worldvalue.recipes import find_recipe
+    from worldvalue.runs import encode_frames
+
+    left_out = encode_frames(find_recipe("wvm", recipe, settings or []), data, vae, codes, cluster)
+    for told in left_out:
+        typer.echo(f"left out: {told}", err=True)
+    typer.echo(f"codes: {codes}")
+    if left_out:
+        raise typer.Exit(1)
 
 
 @train.command("vae")

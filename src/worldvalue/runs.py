@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,28 @@ import torch
 from accelerate import PartialState
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.utils.data import default_collate
 
 from worldvalue.backbones.scales import Scale
-from worldvalue.backbones.video_vae import FrameVAE, pictures_to_float
-from worldvalue.data.files import replacing
+from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, pictures_to_float
+from worldvalue.data import open_episodes
+from worldvalue.data.files import remove_leftovers, replacing
 from worldvalue.data.windows import TrainingEpisode, WindowDataset
 from worldvalue.models import Estimator, EstimatorConfig, load_model, on_pretrained
+from worldvalue.models.estimator import AUTOENCODERS
 from worldvalue.recipes import Recipe
-from worldvalue.training.episodes import FrameDataset, sample_frames, training_episodes
+from worldvalue.scoring.bar import frames_bar
+from worldvalue.scoring.cluster import Work, share
+from worldvalue.training.episodes import (
+    FrameDataset,
+    Pictures,
+    codes_folder,
+    codes_path,
+    sample_frames,
+    stored_codes,
+    training_episodes,
+)
 from worldvalue.training.loop import train
 from worldvalue.types import Batch, DataError, EpisodeSource, ValueModel
 
@@ -55,6 +69,61 @@ def train_autoencoder(recipe: Recipe, sources: Sequence[EpisodeSource], out: Pat
     with replacing(folder / "config.json") as partial:
         partial.write_text(json.dumps(config.vae, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def encode_frames(recipe: Recipe, data: Path, vae: Path, codes: Path, cluster: str | None = None) -> list[str]:
+    """Encode the frames of all episodes of a dataset, so that training finds them; what is there is not encoded again.
+
+    Args:
+        recipe: of any model: its pictures and autoencoder count.
+        data: the dataset.
+        vae, codes: as for ``train_value_model``.
+        cluster: a Ray cluster whose workers do it, see ``scoring.cluster.connected``; None for this process.
+
+    Returns:
+        A sentence for each episode that cannot be read.
+
+    Raises:
+        DataError: ``vae`` does not fit the recipe, or its codes are not of single frames; or see
+            ``scoring.cluster.share``.
+    """
+    config, source = recipe.estimator, open_episodes(data)
+    folder = codes_folder(source, _autoencoder(vae, config), config.picture, codes)
+    start = partial(_start_encoding, data.absolute(), vae.absolute(), config, folder.absolute())
+    numbers = range(len(source))
+    left_out: list[str] = []
+    with frames_bar("Encoding", len(source), 0, Console(stderr=True)) as advance:
+        for row in share(numbers, start, cluster) if cluster else map(start(), numbers):
+            advance(1, row["frames"])
+            left_out += [row["left_out"]] if row["left_out"] else []
+    remove_leftovers(folder)
+    return left_out
+
+
+def _start_encoding(data: Path, vae: Path, config: EstimatorConfig, folder: Path) -> Work:
+    """Open the dataset and the autoencoder, in a worker: what encodes an episode into ``folder``."""
+    source = open_episodes(data)
+    autoencoder = _autoencoder(vae, config).to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def encode(number: int) -> dict[str, Any]:
+        try:
+            episode = source[number]
+            path = codes_path(folder, episode)
+            new = 0 if path.exists() else episode.length
+            stored_codes(path, autoencoder, Pictures(episode, config.picture))
+        except DataError as error:
+            return {"frames": 0, "left_out": str(error)}
+        return {"frames": new, "left_out": ""}
+
+    return encode
+
+
+def _autoencoder(vae: Path, config: EstimatorConfig) -> VideoVAE:
+    autoencoder = AUTOENCODERS[config.vae_class](config.vae)
+    if not autoencoder.caches_frames:
+        raise DataError("This recipe's autoencoder looks at frames together, not one by one: nothing can be kept.")
+    autoencoder.load_state_dict(_trained_weights(vae, config))
+    return autoencoder.eval()
 
 
 def train_value_model(
@@ -159,15 +228,25 @@ def _from_checkpoint(init: str, config: EstimatorConfig) -> Estimator:
 
 
 def _on_trained(vae: Path | None, config: EstimatorConfig) -> Estimator:
+    weights = _trained_weights(vae, config)
+    estimator = Estimator(config)
+    estimator.vae.load_state_dict(weights)
+    return estimator
+
+
+def _trained_weights(vae: Path | None, config: EstimatorConfig) -> dict[str, Tensor]:
+    """Those of the autoencoder in a folder that ``train_autoencoder`` left.
+
+    Raises:
+        DataError: there is none, or it is not the recipe's.
+    """
     if config.vae_class != "AutoencoderKL":
         raise DataError("This recipe stands on a pretrained Wan model; give its folder with --pretrained.")
     if vae is None or not (vae / "model.safetensors").is_file():
         raise DataError(f"{vae or 'Without --vae there'} is no trained autoencoder; run 'worldvalue train vae' first.")
     if json.loads((vae / "config.json").read_text(encoding="utf-8")) != config.vae:
         raise DataError(f"{vae} was trained with another recipe; train an autoencoder with this one.")
-    estimator = Estimator(config)
-    estimator.vae.load_state_dict(load_file(vae / "model.safetensors"))
-    return estimator
+    return load_file(vae / "model.safetensors")
 
 
 def _collate_windows(estimator: Estimator, episodes: Sequence[TrainingEpisode]) -> Callable[[list[Any]], Batch]:

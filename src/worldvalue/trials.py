@@ -27,7 +27,7 @@ from worldvalue.data import encode_video, open_episodes
 from worldvalue.data.files import claim_folder, replacing
 from worldvalue.data.identity import weights_identity
 from worldvalue.data.pictures import PictureSettings
-from worldvalue.models import Estimator, load_model
+from worldvalue.models import load_model
 from worldvalue.models.policy import ModelPolicy
 from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
 from worldvalue.simulation.tasks import TASKS
@@ -88,7 +88,7 @@ def calibrate_band(data: Path, model: Path, settings: ScoreSettings) -> Calibrat
     network.config = replace(network.config, band_margin=0.0)
     scorer = Scorer(network, settings)
     scorer.check(source)
-    at_work = Contender(str(model), scorer, settings.group, identity(network, settings))
+    at_work = Contender(str(model), scorer, settings.group, scorer.identity())
     predictions = Predictions.of(at_work, "calibration", source, model / "calibration")
     with Progress(console=Console(stderr=True)) as progress:
         predictions.make(partial(progress.advance, progress.add_task("Scoring", total=len(source))))
@@ -166,19 +166,13 @@ def compare_two_scenes(plain: Path, changed: Path, out: Path, model: str | None 
     return found
 
 
-def identity(network: Estimator, settings: ScoreSettings) -> dict[str, Any]:
-    """Everything about model and settings that the values depend on."""
-    return {"model": [weights_identity(network), repr(network.config)], "settings": asdict(settings)}
-
-
 def contender(name: str, settings: ScoreSettings, sources: Sequence[EpisodeSource]) -> Contender:
     """A model at work.
 
     Raises:
         DataError: there is no such model, or the data lack its cameras.
     """
-    network = load_model(name)
-    scorer = Scorer(network, settings)
+    scorer = Scorer(load_model(name), settings)
     for source in sources:
         scorer.check(source)
-    return Contender(name, scorer, settings.group, identity(network, settings))
+    return Contender(name, scorer, settings.group, scorer.identity())

@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from worldvalue.types import DataError
 
+_SHARED = "shared-"
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
     """Yield a temporary name beside ``path``: renamed to ``path`` when the block ends well, else removed.
 
     The caller creates a file or a folder under the temporary name; it keeps the suffix, by which writers of
     video choose the container. Leftovers of a killed run are removed first.
+
+    Args:
+        path: what is to be written.
+        shared: other processes, on other machines too, may be writing the same file. Each has a temporary name of its
+            own then, the last one's file stays, and leftovers lie there until ``remove_leftovers``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
+    unique = f"{_SHARED}{uuid.uuid4().hex}-" if shared else ""
+    partial = path.with_name(f".partial-{unique}{path.name}")
     _remove(partial)
     try:
         yield partial
         os.replace(partial, path)
+    except FileNotFoundError:
+        if not (shared and path.exists()):  # else another has written it, and removed what it took for a leftover
+            raise
     finally:
+        _remove(partial)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers of a folder's shared files left there, once all of them are written."""
+    for partial in folder.glob(f".partial-{_SHARED}*"):
         _remove(partial)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worldvalue.data.files import replacing
 from worldvalue.data.identity import dataset_identity
 from worldvalue.data.progress import PROGRESS_COLUMNS, PROGRESS_NAME, write_progress
-from worldvalue.scoring.job import Job, Row, ScoreGroup, write_table
+from worldvalue.scoring.bar import frames_bar
+from worldvalue.scoring.job import Done, Job, Row, ScoreGroup, write_table
 from worldvalue.scoring.report import About, write_report
 from worldvalue.scoring.shards import Identity, Shards
 from worldvalue.scoring.views import noting_damage
@@ -25,6 +24,9 @@ from worldvalue.types import DataError, Episode, EpisodeSource
 
 SARM_NAME = "sarm_progress.parquet"
 """The name by which LeRobot's sample weighting and the dataset visualizer find values by themselves."""
+
+Run = Callable[[Job], Iterator[Done]]
+"""Finishes the missing groups of a job, in any order, and tells of each."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ class Outcome:
         return [row for row in self.rows if row.error is not None]
 
 
+def run_here(job: Job) -> Iterator[Done]:
+    """A ``Run`` in this process."""
+    return map(Done.of, job.run())
+
+
 def score_dataset(
     source: EpisodeSource,
     score_group: ScoreGroup,
@@ -92,6 +99,7 @@ def score_dataset(
     model_identity: Identity,
     request: Request,
     console: Console,
+    run: Run = run_here,
 ) -> Outcome:
     """Score what is not scored yet and write what is not written yet.
 
@@ -102,6 +110,7 @@ def score_dataset(
         model_identity: everything about model and settings that the values depend on.
         request: what is wanted.
         console: where the progress bar goes.
+        run: who scores the missing groups.
 
     Raises:
         DataError: the request does not fit the dataset, or not one episode could be scored.
@@ -111,33 +120,22 @@ def score_dataset(
     identity = {**model_identity, "dataset": dataset_identity(source, ignore=ours)}
     shards = Shards(request.out, identity)
     job = Job(source, score_group, shards, group)
-    scored = _run_with_bar(job, console)
+    scored = _run_with_bar(job, run, console)
     rows = job.rows()
     _check_any_scored(rows)
     written, undrawn = _write_outputs(job, rows, request, console)
     return Outcome(rows, scored, written, undrawn, shards.strangers())
 
 
-def _run_with_bar(job: Job, console: Console) -> int:
+def _run_with_bar(job: Job, run: Run, console: Console) -> int:
     """Score the missing groups and count their episodes; a bar shows the rate and the time that remains."""
-    total = len(job.source)
-    missing = sum(len(job.groups[number]) for number in job.missing())
+    total, groups = len(job.source), job.groups
+    missing = sum(len(groups[number]) for number in job.missing())
     if not missing:
         return 0
-    columns = (
-        TextColumn("Scoring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("episodes  {task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    frames, start = 0, time.perf_counter()
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("score", total=total, completed=total - missing, rate="")
-        for scored in job.run():
-            frames += sum(len(one.curve.timestamps) for one in scored if one.curve)
-            rate = f"{frames / (time.perf_counter() - start):,.0f} frames/s "
-            progress.update(task, advance=len(scored), rate=rate)
+    with frames_bar("Scoring", total, total - missing, console) as advance:
+        for done in run(job):
+            advance(*done)
     return missing
 
 

@@ -9,9 +9,11 @@ time.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,23 @@ _HEADER = (
     "flagged",
     "error",
 )
+
+
+class Done(NamedTuple):
+    """How much a finished group holds.
+
+    Attributes:
+        episodes: in the group.
+        frames: of those episodes that have values.
+    """
+
+    episodes: int
+    frames: int
+
+    @classmethod
+    def of(cls, group: Sequence[Scored]) -> Done:
+        """Count a group."""
+        return cls(len(group), sum(len(scored.curve.timestamps) for scored in group if scored.curve))
 
 
 @dataclass(frozen=True)
@@ -77,23 +96,30 @@ class Job:
     @property
     def groups(self) -> list[range]:
         """Positions in the dataset of each group's episodes."""
-        count = len(self.source)
-        return [range(start, min(start + self.group, count)) for start in range(0, count, self.group)]
+        return [self._positions(number) for number in range(self._count)]
 
     def missing(self) -> list[int]:
         """Numbers of the groups that are not done yet."""
-        return [number for number in range(len(self.groups)) if number not in self.shards]
+        finished = self.shards.finished()
+        return [number for number in range(self._count) if number not in finished]
 
     def run(self) -> Iterator[list[Scored]]:
         """Score the missing groups one after the other; each is on disk before it is yielded."""
         for number in self.missing():
-            scored = self._score(self.groups[number])
-            self.shards.write(number, scored)
-            yield scored
+            yield self.finish(number)
+        self.shards.tidy()
+
+    def finish(self, number: int) -> list[Scored]:
+        """Score a group and keep it on disk; one that is there already is read back."""
+        if number in self.shards:
+            return list(self.shards.read(number))
+        scored = self._score(self._positions(number))
+        self.shards.write(number, scored)
+        return scored
 
     def results(self) -> Iterator[Scored]:
         """All episodes in order, read back from the finished groups one at a time."""
-        for number in range(len(self.groups)):
+        for number in range(self._count):
             yield from self.shards.read(number)
 
     def rows(self) -> list[Row]:
@@ -105,6 +131,13 @@ class Job:
         for position, scored in enumerate(self.results()):
             if scored.curve is not None and (indices is None or scored.index in indices):
                 yield self.source[position], scored.curve
+
+    @property
+    def _count(self) -> int:
+        return math.ceil(len(self.source) / self.group)
+
+    def _positions(self, number: int) -> range:
+        return range(number * self.group, min((number + 1) * self.group, len(self.source)))
 
     def _score(self, positions: range) -> list[Scored]:
         opened = {position: self._open(position) for position in positions}

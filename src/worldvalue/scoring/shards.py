@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from worldvalue.data.files import replacing
+from worldvalue.data.files import remove_leftovers, replacing
 from worldvalue.types import ValueCurve
 
 Identity = Mapping[str, Any]
@@ -61,7 +61,7 @@ class Shards:
     def __init__(self, out: Path, identity: Identity) -> None:
         """Find this job's groups under ``out``; nothing is written before there is a first one."""
         text = json.dumps(identity, sort_keys=True, indent=1)
-        self.root = out / ".shards"
+        self.root = out.absolute() / ".shards"
         self.key = hashlib.sha256(text.encode()).hexdigest()[:12]
         self.identity = json.loads(text)
         self._folder = self.root / self.key
@@ -69,12 +69,18 @@ class Shards:
     def __contains__(self, group: int) -> bool:
         return self._path(group).exists()
 
+    def finished(self) -> set[int]:
+        """Numbers of all finished groups, by one look at the folder: over a network each question takes its time."""
+        return {int(path.stem.removeprefix("group_")) for path in self._folder.glob("group_*.parquet")}
+
     def write(self, group: int, episodes: Sequence[Scored]) -> None:
-        """Keep one finished group; it appears whole or not at all."""
-        with replacing(self._folder / "identity.json") as partial:
-            partial.write_text(json.dumps(self.identity, indent=1) + "\n", encoding="utf-8")
+        """Keep one finished group; it appears whole or not at all, also where several processes write it at once."""
+        told = self._folder / "identity.json"
+        if not told.exists():
+            with replacing(told, shared=True) as partial:
+                partial.write_text(json.dumps(self.identity, indent=1) + "\n", encoding="utf-8")
         rows = [_to_row(scored) for scored in episodes]
-        with replacing(self._path(group)) as partial:
+        with replacing(self._path(group), shared=True) as partial:
             pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial)
 
     def read(self, group: int) -> Iterator[Scored]:
@@ -82,6 +88,10 @@ class Shards:
         table = pq.read_table(self._path(group))
         for position in range(table.num_rows):
             yield _from_row(table.slice(position, 1))
+
+    def tidy(self) -> None:
+        """Remove what killed writers left, once all groups are finished."""
+        remove_leftovers(self._folder)
 
     def strangers(self) -> list[str]:
         """One sentence for each other job whose groups lie in the same folder; they are never reused."""

@@ -8,7 +8,8 @@ A frame's value is the mean over the windows that cover it; the mean so far is t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from worldvalue.data.identity import weights_identity
 from worldvalue.data.pictures import cameras_shown
 from worldvalue.data.windows import nearest, scoring_starts
 from worldvalue.models import Estimator
@@ -136,6 +138,11 @@ class Scorer:
         chunk = self.estimator.model.window.chunk
         if not 1 <= self.settings.stride <= chunk:
             raise DataError(f"The stride must be 1 to {chunk} frames, not {self.settings.stride}.")
+
+    def identity(self) -> dict[str, Any]:
+        """Everything about model and settings that the values depend on."""
+        model = [weights_identity(self.estimator), repr(self.estimator.config)]
+        return {"model": model, "settings": asdict(self.settings)}
 
     def check(self, source: EpisodeSource) -> None:
         """Raise DataError when the first episode that can be opened lacks the cameras; nothing is decoded."""

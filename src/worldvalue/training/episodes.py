@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from worldvalue.backbones.video_vae import VideoVAE, pictures_to_float
-from worldvalue.data.files import replacing
+from worldvalue.data.files import remove_leftovers, replacing
 from worldvalue.data.identity import dataset_identity, weights_identity
 from worldvalue.data.pictures import PIECE, PictureSettings, pictures
 from worldvalue.data.rewards import dense_rewards
@@ -222,8 +222,7 @@ def training_episodes(
     Raises:
         DataError: no episode can be used.
     """
-    identity = f"{weights_identity(vae)} {settings} {dataset_identity(source)}"
-    folder = cache / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    folder = codes_folder(source, vae, settings, cache)
     if isinstance(targets, DenseReturns):
         targets = replace(targets, folder=folder)
 
@@ -232,8 +231,7 @@ def training_episodes(
         if values is None:
             return None
         shown = Pictures(episode, settings)
-        path = folder / f"episode_{episode.index:06d}.npy"
-        items = _stored(path, vae, shown) if vae.caches_frames else shown
+        items = stored_codes(codes_path(folder, episode), vae, shown) if vae.caches_frames else shown
         labels = episode.labels
         task = (labels and labels.task) or episode.instruction
         counterfactual = labels.counterfactual if labels else None
@@ -251,14 +249,30 @@ def training_episodes(
 
     doing = "Encoding frames" if vae.caches_frames else "Reading episodes"
     made = [episode for episode in _from_each(source, doing, prepare) if episode is not None]
+    remove_leftovers(folder)
     if not made:
         raise DataError(f"{source.path} has no episode to learn values from.")
     return made
 
 
+def codes_folder(source: EpisodeSource, vae: VideoVAE, settings: PictureSettings, cache: Path) -> Path:
+    """Where the codes of a dataset's frames are kept: a folder of ``cache`` for all that they depend on."""
+    identity = f"{weights_identity(vae)} {settings} {dataset_identity(source)}"
+    return cache / hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def codes_path(folder: Path, episode: Episode) -> Path:
+    """The file of an episode's codes in ``codes_folder``."""
+    return folder / f"episode_{episode.index:06d}.npy"
+
+
 @torch.inference_mode()
-def _stored(path: Path, vae: VideoVAE, shown: Pictures) -> StoredCodes:
-    """The episode's codes on disk, encoded now if they are not there."""
+def stored_codes(path: Path, vae: VideoVAE, shown: Pictures) -> StoredCodes:
+    """The episode's codes on disk, encoded now if they are not there.
+
+    Raises:
+        DataError: the frames cannot be decoded.
+    """
     if path.exists():
         return StoredCodes(path)
     pieces = np.array_split(np.arange(shown.episode.length), math.ceil(shown.episode.length / PIECE))
@@ -267,7 +281,7 @@ def _stored(path: Path, vae: VideoVAE, shown: Pictures) -> StoredCodes:
             vae.items(torch.from_numpy(pictures(shown.episode, piece, shown.settings))).half().cpu().numpy()
             for piece in pieces
         ]
-    with replacing(path) as partial:
+    with replacing(path, shared=True) as partial:
         np.save(partial, np.concatenate(codes))
     return StoredCodes(path)
 
