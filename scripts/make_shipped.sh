@@ -8,20 +8,22 @@ worldvalue=.venv/bin/worldvalue
 shipped=src/worldvalue/models/shipped/tiny
 compile=$(command -v g++ > /dev/null && echo true || echo false) # saves a third of a step's time; needs a compiler
 
-for split in train train-more train-scenes train-retries tune validation; do
+for split in train train-more train-scenes train-retries tune validation test test-counterfactual; do
     $worldvalue collect robosuite "$run/$split" --split $split
 done
 $worldvalue train vae --recipe tiny --data "$run/train" --out "$run/vae" --resume
 train="$worldvalue train wvm --recipe tiny --resume --codes $run/codes --set training.compile=$compile"
-$train --data "$run/train" --vae "$run/vae/vae" --out "$run/first"
-$train --data "$run/train" --data "$run/train-more" --init "$run/first/model" --out "$run/second" \
+shift="--set augmentation.shift=0.125 --set augmentation.plateau=0.1"
+$train --data "$run/train" --vae "$run/vae/vae" --out "$run/first" $shift
+$train --data "$run/train" --data "$run/train-more" --init "$run/first/model" --out "$run/second" $shift \
     --set training.steps=2700 --set training.peak_rate=0.0003 --set training.warmup=100
-$train --data "$run/train" --data "$run/train-more" --data "$run/train-scenes" --data "$run/train-retries" \
-    --init "$run/second/model" --out "$run/third" --set augmentation.swap=0.1 \
-    --set training.steps=5500 --set training.peak_rate=0.0005 --set training.warmup=100
-made=$run/third/model
+train="$train --data $run/train --data $run/train-more --data $run/train-scenes --data $run/train-retries"
+train="$train --set augmentation.swap=0.1 --set training.peak_rate=0.0005"
+$train --init "$run/second/model" --out "$run/third" $shift --set training.steps=5500 --set training.warmup=100
+$train --init "$run/third/model" --out "$run/fourth" --set training.steps=1950 --set training.warmup=50
+made=$run/fourth/model
 $worldvalue calibrate "$run/tune" --model "$made"
-$worldvalue bench run --suite "$run/validation" --model "$made" --out "$run/bench"
+$worldvalue bench run --suite "$run/test" --suite "$run/test-counterfactual" --model "$made" --out "$run/bench"
 
 mkdir -p "$shipped" docs/images
 cp "$made/config.json" "$made/model.safetensors" "$shipped/"

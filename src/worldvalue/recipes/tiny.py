@@ -153,7 +153,7 @@ def _tiny_recipe(model: ModelConfig) -> Recipe:
         estimator=EstimatorConfig(model, "AutoencoderKL", vae, PictureSettings(128, 128)),
         training=TrainingSettings(steps=3200, batch=64, peak_rate=5e-4, warmup=200, save_every=250),
         autoencoder=TrainingSettings(steps=2000, batch=16, peak_rate=2e-3, warmup=100, save_every=250),
-        augmentation=Augmentation(shift=0.125),
+        augmentation=Augmentation(plateau=0.2),
     )
 
 
