@@ -37,7 +37,7 @@ shipped: $(INSTALLED) ## make the shipped model again from nothing: hours
 	scripts/make_shipped.sh runs/shipped
 
 test: lint ## lint, then all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check
