@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,9 @@ import torch
 
 from worldvalue.backbones.experts import ExpertConfig
 from worldvalue.data import ManifestRow, encode_video, write_manifest
+from worldvalue.data.augment import Augmentation
 from worldvalue.data.pictures import PictureSettings
+from worldvalue.data.windows import TrainingEpisode, WindowDataset
 from worldvalue.models import Estimator, EstimatorConfig
 from worldvalue.models.frame_classifier import FrameClassifierConfig
 from worldvalue.models.mv_wam import MVWAMConfig
@@ -19,8 +21,9 @@ from worldvalue.models.viva import ViVaConfig
 from worldvalue.models.wav import WAVConfig
 from worldvalue.models.wvm import WVMConfig
 from worldvalue.recipes import Recipe
-from worldvalue.training.loop import TrainingSettings
-from worldvalue.types import Episode, Labels
+from worldvalue.training.loop import train
+from worldvalue.training.settings import TrainingSettings
+from worldvalue.types import Episode, Labels, Window
 
 PIXELS = 64
 
@@ -205,3 +208,51 @@ def write_painted_videos(folder: Path, labels: Sequence[Labels]) -> Path:
         rows.append(ManifestRow("push the square", 10, label, video=f"{index}.mp4"))
     write_manifest(folder / "labels.jsonl", rows)
     return folder
+
+
+class RandomCodes:
+    """Codes of an episode of 40 frames that were never pictures."""
+
+    def __init__(self) -> None:
+        self.codes = torch.randn(40, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def read(self, indices: np.ndarray) -> torch.Tensor:
+        """Codes ``(n, 1, 4, 8, 8)``."""
+        return self.codes[torch.from_numpy(indices)]
+
+
+def train_small(
+    out: Path,
+    settings: TrainingSettings,
+    resume: bool = False,
+    weights: Mapping[str, float] | None = None,
+    frozen: str | None = None,
+    dataset: type[WindowDataset] = WindowDataset,
+) -> dict[str, torch.Tensor]:
+    """Train a small WVM, the same one each time, on windows of one episode; its weights.
+
+    Args:
+        out, settings, resume: see ``training.loop.train``.
+        weights: of the losses, instead of the model's own.
+        frozen: a part that stays as it is.
+        dataset: what makes samples of the episode.
+    """
+    config = small_config()
+    weights = weights or config.model.weights
+    torch.manual_seed(0)
+    estimator = Estimator(replace(config, model=replace(config.model, weights=weights)))
+    if frozen is not None:
+        estimator.model.get_submodule(frozen).requires_grad_(False)
+    episode = TrainingEpisode(np.arange(40) / 10, np.linspace(0, 1, 40), "push the square", RandomCodes())
+    window = Window(chunk=4, shown=tuple(range(9)), seen=5)
+    tokens = estimator.model.text.tokenize(["push the square"])[0]
+
+    def collate(samples: list[dict]) -> dict[str, torch.Tensor]:
+        return {
+            "items": torch.stack([s["items"] for s in samples]),
+            "values": torch.stack([s["values"] for s in samples]),
+            "tokens": torch.stack([tokens] * len(samples)),
+        }
+
+    windows = dataset([episode], 2.0, window, Augmentation(), seed=0)
+    return train(estimator, weights, windows, collate, settings, out, resume, unused="video" not in weights)

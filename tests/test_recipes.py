@@ -3,7 +3,7 @@ import pytest
 from worldvalue.models import Estimator
 from worldvalue.recipes import RECIPES, override
 from worldvalue.recipes.tiny import tiny
-from worldvalue.training.loop import TrainingSettings
+from worldvalue.training.settings import TrainingSettings
 from worldvalue.types import DataError
 
 

@@ -158,7 +158,7 @@ def test_frozen_parts_stay_and_losses_without_weight_are_left_out(data: Path, tm
     assert all(torch.equal(before, after) for before, after in pairs)
     assert not torch.equal(old.value.proj_out.weight, new.value.proj_out.weight)
     header = (tmp_path / "new" / "log.csv").read_text().splitlines()[0]
-    assert header == "step,seconds,learning_rate,value"
+    assert header == "step,seconds,learning_rate,waiting,value"
 
 
 def test_losses_that_depend_on_nothing_that_is_trained_get_a_sentence(data: Path, tmp_path: Path) -> None:

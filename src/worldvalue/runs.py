@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -36,6 +35,7 @@ from worldvalue.training.episodes import (
     training_episodes,
 )
 from worldvalue.training.loop import train
+from worldvalue.training.parallelize import started_processes
 from worldvalue.types import Batch, DataError, EpisodeSource, ValueModel
 
 AUTOENCODER_FRAMES = 8192
@@ -60,7 +60,7 @@ def train_autoencoder(recipe: Recipe, sources: Sequence[EpisodeSource], out: Pat
     sample = frames[np.random.default_rng(settings.seed).integers(len(frames), size=256)]
     vae.fit_statistics(pictures_to_float(torch.from_numpy(sample)).to(vae.mean.device))
     folder = out / "vae"
-    if not _processes().is_main_process:
+    if not started_processes().is_main_process:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as partial:
@@ -163,19 +163,17 @@ def train_value_model(
     _freeze(estimator, recipe.frozen)
     config, settings, asked = estimator.config, recipe.training, estimator.model.window
     made_of = (estimator.vae, config.picture, codes or out / "codes", recipe.targets, asked)
-    processes = _processes()
+    processes = started_processes()
     with processes.main_process_first():
         cached = [episode for source in sources for episode in training_episodes(source, *made_of)]
     if init is None:
         _fit_scales(estimator.model, cached)
     dataset = WindowDataset(cached, config.rate, asked, recipe.augmentation, settings.seed)
-    if settings.compile:
-        _compile(estimator.model)
     unused = set(config.model.weights) != estimator.model.losses_known
     collate = _collate_windows(estimator, cached)
-    train(estimator, config.model.weights, dataset, collate, settings, out, resume, unused)
+    weights = train(estimator, config.model.weights, dataset, collate, settings, out, resume, unused)
     if processes.is_main_process:
-        estimator.save(out / "model")
+        estimator.save(out / "model", weights)
     processes.wait_for_everyone()
     return out / "model"
 
@@ -204,18 +202,6 @@ def _fit_scales(model: ValueModel, episodes: Sequence[TrainingEpisode]) -> None:
         if model.window.states_seen:
             raise DataError(f"{told}; set estimator.model.{name}s to what the data has.")
         Console(stderr=True).print(f"{told}: the loss '{name}' stays 0; estimator.model.{name}s says how many.")
-
-
-def _compile(model: ValueModel) -> None:
-    torch.compiler.reset()  # what earlier runs of this process compiled would count against a limit
-    for layer in model.modules():
-        if isinstance(layer, model.sharded_layers):
-            layer.compile(dynamic=False)
-
-
-def _processes() -> PartialState:
-    """The processes of this run: several when it was started with ``accelerate launch``."""
-    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _from_checkpoint(init: str, config: EstimatorConfig) -> Estimator:

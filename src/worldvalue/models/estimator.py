@@ -166,14 +166,20 @@ class Estimator(nn.Module):
         folder = Path(self.config.text_folder)
         return TextEncoder.from_pretrained(folder, self.config.model.text_length, torch.bfloat16).to(self.device)
 
-    def save(self, folder: Path) -> None:
-        """Write the checkpoint folder; weights as bf16, measured statistics as they are."""
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write the checkpoint folder; weights as bf16, measured statistics as they are.
+
+        Args:
+            folder: where to.
+            weights: instead of its own, by the same names; training hands them out whole when it has left the model
+                sharded.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.save_config(folder)
         measured = dict(self.named_buffers())
         state = {
             name: (tensor if name in measured else tensor.to(torch.bfloat16)).contiguous()
-            for name, tensor in self.state_dict().items()
+            for name, tensor in (weights or self.state_dict()).items()
         }
         with replacing(folder / "model.safetensors") as partial:
             save_file(state, partial)

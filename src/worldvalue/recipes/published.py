@@ -10,7 +10,7 @@ from worldvalue.models.viva import ViVaConfig
 from worldvalue.models.wav import WAVConfig
 from worldvalue.models.wvm import WVMConfig
 from worldvalue.recipes.recipe import Recipe, like_mv_wam, like_viva, like_wav
-from worldvalue.training.loop import TrainingSettings
+from worldvalue.training.settings import TrainingSettings
 
 _WAN22_VIDEO = {
     "patch_size": (1, 2, 2),

@@ -11,7 +11,7 @@ from typing import Any
 from worldvalue.data.augment import Augmentation
 from worldvalue.models import EstimatorConfig
 from worldvalue.training.episodes import DenseReturns, Targets, outcome_values, progress_values, return_values
-from worldvalue.training.loop import TrainingSettings
+from worldvalue.training.settings import TrainingSettings
 from worldvalue.types import DataError
 
 

@@ -16,7 +16,7 @@ from worldvalue.models.viva import ViVaConfig
 from worldvalue.models.wav import WAVConfig
 from worldvalue.models.wvm import WVMConfig
 from worldvalue.recipes.recipe import Recipe, like_mv_wam, like_viva, like_wav
-from worldvalue.training.loop import TrainingSettings
+from worldvalue.training.settings import TrainingSettings
 
 
 def tiny() -> Recipe:

@@ -18,8 +18,9 @@ from worldvalue.data.files import replacing
 class TrainingLog:
     """Log of one run, from step ``start`` to ``steps``; a context manager.
 
-    ``log.csv`` has the columns step, seconds (since this start), learning_rate and one for each loss. When a run
-    resumes, rows after the step it resumes from are dropped.
+    ``log.csv`` has the columns step, seconds (since this start), learning_rate, waiting and one for each loss. Waiting
+    is the share of the time since the last row, 0 to 1, that the loop spent waiting for samples. When a run resumes,
+    rows after the step it resumes from are dropped.
     """
 
     def __init__(self, out: Path, start: int, steps: int, enabled: bool = True) -> None:
@@ -61,7 +62,7 @@ class TrainingLog:
         rate = self._done / (time.monotonic() - self._began)
         self._bar.update(self._task, advance=1, rate=f"{rate:.2f} steps/s")
 
-    def write(self, step: int, losses: Mapping[str, float], learning_rate: float) -> None:
+    def write(self, step: int, losses: Mapping[str, float], learning_rate: float, waiting: float) -> None:
         """Keep the losses of a step."""
         self._bar.update(self._task, losses="  ".join(f"{name} {loss:.4f}" for name, loss in losses.items()))
         if not self.enabled:
@@ -70,6 +71,7 @@ class TrainingLog:
             "step": step,
             "seconds": f"{time.monotonic() - self._began:.1f}",
             "learning_rate": f"{learning_rate:.3g}",
+            "waiting": f"{waiting:.3f}",
             **{name: f"{loss:.6f}" for name, loss in losses.items()},
         }
         new = not self.path.exists() or self.path.stat().st_size == 0
@@ -82,6 +84,7 @@ class TrainingLog:
             for name, loss in losses.items():
                 self._board.add_scalar(f"loss/{name}", loss, step)
             self._board.add_scalar("learning_rate", learning_rate, step)
+            self._board.add_scalar("waiting", waiting, step)
 
 
 def _tensorboard(folder: Path, start: int) -> Any | None:
