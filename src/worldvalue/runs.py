@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ import torch
 from accelerate import PartialState
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.utils.data import default_collate
 
 from worldvalue.backbones.scales import Scale
 from worldvalue.backbones.video_vae import FrameVAE, pictures_to_float
 from worldvalue.data.files import replacing
 from worldvalue.data.windows import TrainingEpisode, WindowDataset
-from worldvalue.models import Estimator, EstimatorConfig, load_model, on_pretrained
+from worldvalue.models import Estimator, EstimatorConfig, going_on, new_estimator, on_pretrained
 from worldvalue.recipes import Recipe
 from worldvalue.training.episodes import FrameDataset, sample_frames, training_episodes
-from worldvalue.training.loop import train
+from worldvalue.training.loop import TrainingSettings, train
 from worldvalue.types import Batch, DataError, EpisodeSource, ValueModel
 
 AUTOENCODER_FRAMES = 8192
@@ -86,15 +88,15 @@ def train_value_model(
     """
     if sum(start is not None for start in (vae, pretrained, init)) > 1:
         raise DataError("Give one of --vae, --pretrained and --init: the last two bring an autoencoder of their own.")
+    processes = _processes()
     torch.manual_seed(recipe.training.seed)
     if init is not None:
-        estimator = _from_checkpoint(init, recipe.estimator)
+        estimator = going_on(init, recipe.estimator)
     else:
         estimator = on_pretrained(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
     _freeze(estimator, recipe.frozen)
     config, settings, asked = estimator.config, recipe.training, estimator.model.window
     made_of = (estimator.vae, config.picture, codes or out / "codes", recipe.targets, asked)
-    processes = _processes()
     with processes.main_process_first():
         cached = [episode for source in sources for episode in training_episodes(source, *made_of)]
     if init is None:
@@ -103,7 +105,7 @@ def train_value_model(
     if settings.compile:
         _compile(estimator.model)
     unused = set(config.model.weights) != estimator.model.losses_known
-    collate = _collate_windows(estimator, cached)
+    collate = _collate_windows(estimator, cached, settings)
     train(estimator, config.model.weights, dataset, collate, settings, out, resume, unused)
     if processes.is_main_process:
         estimator.save(out / "model")
@@ -149,37 +151,24 @@ def _processes() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def _from_checkpoint(init: str, config: EstimatorConfig) -> Estimator:
-    estimator = Estimator(config)
-    try:
-        estimator.load_state_dict(load_model(init).state_dict())
-    except RuntimeError as error:
-        raise DataError(f"{init} is of another shape than the recipe; give the recipe it was trained with.") from error
-    return estimator
-
-
 def _on_trained(vae: Path | None, config: EstimatorConfig) -> Estimator:
     if config.vae_class != "AutoencoderKL":
-        raise DataError("This recipe stands on a pretrained Wan model; give its folder with --pretrained.")
+        raise DataError("This recipe stands on a pretrained video model; give its folder or hub id with --pretrained.")
     if vae is None or not (vae / "model.safetensors").is_file():
         raise DataError(f"{vae or 'Without --vae there'} is no trained autoencoder; run 'worldvalue train vae' first.")
     if json.loads((vae / "config.json").read_text(encoding="utf-8")) != config.vae:
         raise DataError(f"{vae} was trained with another recipe; train an autoencoder with this one.")
-    estimator = Estimator(config)
+    estimator = new_estimator(config)
     estimator.vae.load_state_dict(load_file(vae / "model.safetensors"))
     return estimator
 
 
-def _collate_windows(estimator: Estimator, episodes: Sequence[TrainingEpisode]) -> Callable[[list[Any]], Batch]:
-    """Samples of ``WindowDataset`` to a batch; text states are computed here only for a text encoder that is fixed."""
-    distinct = sorted({episode.instruction for episode in episodes})
-    encoder = estimator.model.text
-    if encoder is None:
-        name, known = "text", estimator.text_states(distinct)
-    else:
-        name, known = "tokens", dict(zip(distinct, encoder.tokenize(distinct), strict=True))
-
+def _collate_windows(
+    estimator: Estimator, episodes: Sequence[TrainingEpisode], settings: TrainingSettings
+) -> Callable[[list[Any]], Batch]:
+    """Samples of ``WindowDataset`` to a batch."""
     model = estimator.model
+    name, read = _text_reader(estimator, {episode.instruction for episode in episodes}, settings)
     asked = {"states": model.window.states, "actions": model.window.actions}
     unknown = {
         key: torch.full((len(ticks), getattr(model.config, key)), torch.nan) for key, ticks in asked.items() if ticks
@@ -189,7 +178,7 @@ def _collate_windows(estimator: Estimator, episodes: Sequence[TrainingEpisode]) 
         batch = {
             "items": torch.stack([sample["items"] for sample in samples]),
             "values": torch.stack([sample["values"] for sample in samples]),
-            name: torch.stack([known[sample["instruction"]] for sample in samples]),
+            name: read([sample["instruction"] for sample in samples]),
         }
         for key, nothing in unknown.items():
             told = [sample.get(key, nothing) for sample in samples]
@@ -199,3 +188,18 @@ def _collate_windows(estimator: Estimator, episodes: Sequence[TrainingEpisode]) 
         return batch
 
     return collate
+
+
+def _text_reader(
+    estimator: Estimator, instructions: Iterable[str], settings: TrainingSettings
+) -> tuple[str, Callable[[Sequence[str]], Tensor]]:
+    """How a batch calls its instructions, and what reads them: tokens, or a pretrained encoder's states from disk."""
+    distinct = sorted(set(instructions))
+    encoder = estimator.model.text
+    if encoder is not None:
+        tokens = dict(zip(distinct, encoder.tokenize(distinct), strict=True))
+        return "tokens", lambda asked: torch.stack([tokens[instruction] for instruction in asked])
+    with _processes().main_process_first():
+        estimator.stored_texts.make(distinct, estimator.device)
+    dtype = torch.float32 if settings.precision == "no" else torch.bfloat16
+    return "text", partial(estimator.stored_texts.stacked, dtype=dtype)
