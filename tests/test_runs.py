@@ -125,7 +125,7 @@ def test_a_model_goes_on_from_a_checkpoint_with_its_autoencoder(data: Path, tmp_
     _invoke(*start, "--out", tmp_path / "new", "--set", "training.peak_rate=0.0")
     old, new = (load_model(tmp_path / name).state_dict() for name in ("old", "new/model"))
     assert all(torch.equal(old[name], new[name]) for name in old)
-    with pytest.raises(DataError, match="another shape than the recipe"):
+    with pytest.raises(DataError, match="not the recipe's shape: use the recipe"):
         _invoke(*start, "--out", tmp_path / "other", "--set", "estimator.model.head=hl_gaussian")
 
 
@@ -225,7 +225,7 @@ def test_targets_follow_the_labels(data: Path) -> None:
             "no loss 'valu'; .*: state, value, video",
         ),
         (("--init", "tiny", "--set", "estimator.model.weights={}"), "No loss has a weight"),
-        (("--pretrained", "nowhere"), "nowhere is neither a folder nor a shipped model"),
+        (("--pretrained", "nowhere"), "nowhere is neither a shipped model nor a checkpoint folder"),
     ],
 )
 def test_what_cannot_be_trained_gets_a_sentence(data: Path, tmp_path: Path, words: tuple, sentence: str) -> None:

@@ -336,7 +336,9 @@ def train_vae(
 
 _Pretrained = Annotated[
     str | None,
-    typer.Option(help="Video model to stand on: a Wan folder in diffusers layout, or a model as --init takes it."),
+    typer.Option(
+        help="Video model to stand on: Wan's or LTX-Video's folder in diffusers layout or hub id, or as for --init."
+    ),
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, pictures_to_float
 from worldvalue.data import open_episodes
 from worldvalue.data.files import remove_leftovers, replacing
 from worldvalue.data.windows import TrainingEpisode, WindowDataset
-from worldvalue.models import Estimator, EstimatorConfig, load_model, on_pretrained
+from worldvalue.models import Estimator, EstimatorConfig, going_on, new_estimator, on_pretrained
 from worldvalue.models.estimator import AUTOENCODERS
 from worldvalue.recipes import Recipe
 from worldvalue.scoring.bar import frames_bar
@@ -36,6 +36,7 @@ from worldvalue.training.episodes import (
 )
 from worldvalue.training.loop import train
 from worldvalue.training.parallelize import started_processes
+from worldvalue.training.settings import TrainingSettings
 from worldvalue.types import Batch, DataError, EpisodeSource, ValueModel
 
 AUTOENCODER_FRAMES = 8192
@@ -155,22 +156,22 @@ def train_value_model(
     """
     if sum(start is not None for start in (vae, pretrained, init)) > 1:
         raise DataError("Give one of --vae, --pretrained and --init: the last two bring an autoencoder of their own.")
+    processes = started_processes()
     torch.manual_seed(recipe.training.seed)
     if init is not None:
-        estimator = _from_checkpoint(init, recipe.estimator)
+        estimator = going_on(init, recipe.estimator)
     else:
         estimator = on_pretrained(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
     _freeze(estimator, recipe.frozen)
     config, settings, asked = estimator.config, recipe.training, estimator.model.window
     made_of = (estimator.vae, config.picture, codes or out / "codes", recipe.targets, asked)
-    processes = started_processes()
     with processes.main_process_first():
         cached = [episode for source in sources for episode in training_episodes(source, *made_of)]
     if init is None:
         _fit_scales(estimator.model, cached)
     dataset = WindowDataset(cached, config.rate, asked, recipe.augmentation, settings.seed)
     unused = set(config.model.weights) != estimator.model.losses_known
-    collate = _collate_windows(estimator, cached)
+    collate = _collate_windows(estimator, cached, settings)
     weights = train(estimator, config.model.weights, dataset, collate, settings, out, resume, unused)
     if processes.is_main_process:
         estimator.save(out / "model", weights)
@@ -204,18 +205,9 @@ def _fit_scales(model: ValueModel, episodes: Sequence[TrainingEpisode]) -> None:
         Console(stderr=True).print(f"{told}: the loss '{name}' stays 0; estimator.model.{name}s says how many.")
 
 
-def _from_checkpoint(init: str, config: EstimatorConfig) -> Estimator:
-    estimator = Estimator(config)
-    try:
-        estimator.load_state_dict(load_model(init).state_dict())
-    except RuntimeError as error:
-        raise DataError(f"{init} is of another shape than the recipe; give the recipe it was trained with.") from error
-    return estimator
-
-
 def _on_trained(vae: Path | None, config: EstimatorConfig) -> Estimator:
     weights = _trained_weights(vae, config)
-    estimator = Estimator(config)
+    estimator = new_estimator(config)
     estimator.vae.load_state_dict(weights)
     return estimator
 
@@ -227,7 +219,7 @@ def _trained_weights(vae: Path | None, config: EstimatorConfig) -> dict[str, Ten
         DataError: there is none, or it is not the recipe's.
     """
     if config.vae_class != "AutoencoderKL":
-        raise DataError("This recipe stands on a pretrained Wan model; give its folder with --pretrained.")
+        raise DataError("This recipe stands on a pretrained video model; give its folder or hub id with --pretrained.")
     if vae is None or not (vae / "model.safetensors").is_file():
         raise DataError(f"{vae or 'Without --vae there'} is no trained autoencoder; run 'worldvalue train vae' first.")
     if json.loads((vae / "config.json").read_text(encoding="utf-8")) != config.vae:
@@ -235,16 +227,12 @@ def _trained_weights(vae: Path | None, config: EstimatorConfig) -> dict[str, Ten
     return load_file(vae / "model.safetensors")
 
 
-def _collate_windows(estimator: Estimator, episodes: Sequence[TrainingEpisode]) -> Callable[[list[Any]], Batch]:
-    """Samples of ``WindowDataset`` to a batch; text states are computed here only for a text encoder that is fixed."""
-    distinct = sorted({episode.instruction for episode in episodes})
-    encoder = estimator.model.text
-    if encoder is None:
-        name, known = "text", estimator.text_states(distinct)
-    else:
-        name, known = "tokens", dict(zip(distinct, encoder.tokenize(distinct), strict=True))
-
+def _collate_windows(
+    estimator: Estimator, episodes: Sequence[TrainingEpisode], settings: TrainingSettings
+) -> Callable[[list[Any]], Batch]:
+    """Samples of ``WindowDataset`` to a batch."""
     model = estimator.model
+    name, read = _text_reader(estimator, {episode.instruction for episode in episodes}, settings)
     asked = {"states": model.window.states, "actions": model.window.actions}
     unknown = {
         key: torch.full((len(ticks), getattr(model.config, key)), torch.nan) for key, ticks in asked.items() if ticks
@@ -254,7 +242,7 @@ def _collate_windows(estimator: Estimator, episodes: Sequence[TrainingEpisode]) 
         batch = {
             "items": torch.stack([sample["items"] for sample in samples]),
             "values": torch.stack([sample["values"] for sample in samples]),
-            name: torch.stack([known[sample["instruction"]] for sample in samples]),
+            name: read([sample["instruction"] for sample in samples]),
         }
         for key, nothing in unknown.items():
             told = [sample.get(key, nothing) for sample in samples]
@@ -264,3 +252,18 @@ def _collate_windows(estimator: Estimator, episodes: Sequence[TrainingEpisode]) 
         return batch
 
     return collate
+
+
+def _text_reader(
+    estimator: Estimator, instructions: Iterable[str], settings: TrainingSettings
+) -> tuple[str, Callable[[Sequence[str]], Tensor]]:
+    """How a batch calls its instructions, and what reads them: tokens, or a pretrained encoder's states from disk."""
+    distinct = sorted(set(instructions))
+    encoder = estimator.model.text
+    if encoder is not None:
+        tokens = dict(zip(distinct, encoder.tokenize(distinct), strict=True))
+        return "tokens", lambda asked: torch.stack([tokens[instruction] for instruction in asked])
+    with started_processes().main_process_first():
+        estimator.stored_texts.make(distinct, estimator.device)
+    dtype = torch.float32 if settings.precision == "no" else torch.bfloat16
+    return "text", partial(estimator.stored_texts.stacked, dtype=dtype)

@@ -25,6 +25,11 @@ class DataError(ValueError):
     """Bad input. The message is one sentence: which file, what is wrong, what to do about it."""
 
 
+def in_short(error: Exception) -> str:
+    """The first line of what a library's error says, to stand inside a sentence."""
+    return (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".:")
+
+
 EventKind = Literal["milestone", "error"]
 EVENT_KINDS: tuple[EventKind, ...] = ("milestone", "error")
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
+from tests.pretrained import LTX_VAE as VAE
 from torch import Tensor
 
 from worldvalue.backbones.ltx_video import LTXVAE, LTXVideoDiT
@@ -184,16 +185,6 @@ def test_the_papers_size_is_ltx_video_2b() -> None:
         dit = LTXVideoDiT(num_layers=28, num_attention_heads=32, attention_head_dim=64, caption_channels=4096)
     assert dit.config.in_channels == dit.config.out_channels == 128
     assert sum(parameter.numel() for parameter in dit.parameters()) == 1_923_385_472
-
-
-VAE = {
-    "latent_channels": 4,
-    "block_out_channels": (8, 8, 8, 8),
-    "decoder_block_out_channels": (8, 8, 8, 8),
-    "layers_per_block": (1, 1, 1, 1, 1),
-    "decoder_layers_per_block": (1, 1, 1, 1, 1),
-    "scaling_factor": 2.0,
-}
 
 
 @torch.no_grad()

@@ -2,20 +2,9 @@ from pathlib import Path
 
 import torch
 from diffusers import WanTransformer3DModel
+from tests.pretrained import WAN_VIDEO as CONFIG
 
 from worldvalue.backbones.video_dit import VideoDiT, places
-
-CONFIG = {
-    "patch_size": (1, 2, 2),
-    "num_attention_heads": 2,
-    "attention_head_dim": 12,
-    "in_channels": 4,
-    "out_channels": 4,
-    "text_dim": 16,
-    "freq_dim": 32,
-    "ffn_dim": 48,
-    "num_layers": 2,
-}
 
 
 @torch.no_grad()

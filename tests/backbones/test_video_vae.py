@@ -1,22 +1,9 @@
 import numpy as np
 import torch
+from tests.pretrained import WAN_VAE as WAN
 from tests.small import small_config, small_estimator
 
 from worldvalue.backbones.video_vae import FrameVAE, WanVAE, float_to_pictures, pictures_to_float
-
-WAN = {
-    "is_residual": True,
-    "z_dim": 4,
-    "patch_size": 2,
-    "in_channels": 12,
-    "out_channels": 12,
-    "scale_factor_spatial": 16,
-    "base_dim": 8,
-    "decoder_base_dim": 8,
-    "num_res_blocks": 1,
-    "latents_mean": [0.1, -0.2, 0.3, 0.0],
-    "latents_std": [1.5, 0.5, 2.0, 1.0],
-}
 
 
 def test_pictures_survive_the_way_to_floats_and_back() -> None:

@@ -63,12 +63,24 @@ def test_memory_frames_and_now_stand_clean_at_their_times_before_the_noised_futu
     batch = model.example_batch(2)
     model.losses(batch)
     hook.remove()
-    ((clip, levels, times, _),) = caught
+    ((clip, levels, times, *_),) = caught
     assert torch.equal(clip[:, :, :, :3], batch["latents"][:, :, :, :3])
     assert not levels[:, :3].any()
     assert torch.equal(levels[:, 3], levels[:, 4])
     assert (levels[:, 3] > 0).all()
     torch.testing.assert_close(times[0], torch.tensor([-1.0, -0.5, 0.0, 0.4, 0.8]))  # 5 and 4 frames of 10 a second
+
+
+@torch.no_grad()
+def test_padding_of_a_pretrained_text_encoder_is_not_seen_and_that_of_its_own_is() -> None:
+    """LTX-Video has learned with a mask; a stream that learns together with its text encoder never had one."""
+    context, sigma = _observed(_model(), _model().example_batch(2)), torch.tensor([0.3, 0.8])
+    words = torch.randn(2, 5, 16)
+    short, long = (context._replace(text=torch.nn.functional.pad(words, (0, 0, 0, more))) for more in (3, 7))
+    for model, sees_padding in ((_model(), True), (_model(text=None), False)):
+        noised = torch.randn(2, *model.video_shape)
+        velocities = [model._see(noised, sigma, told)[0] for told in (short, long)]
+        assert torch.allclose(*velocities, atol=1e-5) != sees_padding
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def user_cache() -> Path:
+    """Where what can be computed again is kept between runs: ``worldvalue/`` in ``XDG_CACHE_HOME``, or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "worldvalue"
+
+
 def claim_folder(folder: Path, settings: str, holds: str) -> None:
     """Make a folder that of work with these settings, which it keeps as ``settings.json``.
 

@@ -8,29 +8,32 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from worldvalue.backbones.ltx_video import LTXVAE
-from worldvalue.backbones.text import TextEncoder
 from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, WanVAE, pictures_to_float
+from worldvalue.backbones.weights import fill, unfilled
 from worldvalue.data.files import replacing
 from worldvalue.data.pictures import PictureSettings, pictures
 from worldvalue.models.frame_classifier import FrameClassifier, FrameClassifierConfig
 from worldvalue.models.mv_wam import MVWAM, MVWAMConfig
+from worldvalue.models.text_states import TextStates
 from worldvalue.models.viva import ViVa, ViVaConfig
 from worldvalue.models.wav import WAV, WAVConfig
 from worldvalue.models.wvm import WVM, WVMConfig
-from worldvalue.types import Batch, DataError, Episode, ValueModel
+from worldvalue.types import Batch, DataError, Episode, ValueModel, in_short
 
 SHIPPED = Path(__file__).parent / "shipped"
+WEIGHTS = "model.safetensors"
+OTHER_RECIPE = "it has not the recipe's shape: use the recipe it was trained with"
 AUTOENCODERS: Mapping[str, Callable[[Mapping[str, Any]], VideoVAE]] = {
     "AutoencoderKL": FrameVAE,
     "AutoencoderKLWan": WanVAE,
@@ -57,7 +60,8 @@ class EstimatorConfig:
         vae: its keys.
         picture: cameras, layout and size of the pictures.
         rate: frames per second that the model looks at.
-        text_folder: where ``text_encoder/`` and ``tokenizer/`` lie, for a model without a text encoder of its own.
+        text_folder: folder or hub id of what has ``text_encoder/`` and ``tokenizer/``, for a model without a text
+            encoder of its own.
         band_margin: by how much the 10-90 % band of the draws is widened at both ends, found on held-out episodes
             (``worldvalue calibrate``).
     """
@@ -156,15 +160,25 @@ class Estimator(nn.Module):
         distinct = sorted(set(instructions))
         if not distinct:
             return {}
-        encoder = self.model.text or self._pretrained_text_encoder()
+        if self.model.text is None:
+            self.stored_texts.make(distinct, self.device)
+            return dict(zip(distinct, self.stored_texts.stacked(distinct).to(self.device), strict=True))
+        encoder = self.model.text
         return dict(zip(distinct, encoder(encoder.tokenize(distinct).to(self.device)), strict=True))
 
-    def _pretrained_text_encoder(self) -> TextEncoder:
-        """Loaded for one use: it is larger than the model and is needed once per instruction."""
+    @cached_property
+    def stored_texts(self) -> TextStates:
+        """What a pretrained text encoder makes of instructions, for a model that has none of its own.
+
+        Raises:
+            DataError: the configuration names no text encoder, or it is not there.
+        """
         if self.config.text_folder is None:
             raise DataError("The model has no text encoder; give the folder that holds text_encoder and tokenizer.")
-        folder = Path(self.config.text_folder)
-        return TextEncoder.from_pretrained(folder, self.config.model.text_length, torch.bfloat16).to(self.device)
+        try:
+            return TextStates(self.config.text_folder, self.config.model.text_length)
+        except DataError as error:
+            raise DataError(f"The text encoder, text_folder in the model's config.json: {error}") from error
 
     def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write the checkpoint folder; weights as bf16, measured statistics as they are.
@@ -181,7 +195,7 @@ class Estimator(nn.Module):
             name: (tensor if name in measured else tensor.to(torch.bfloat16)).contiguous()
             for name, tensor in (weights or self.state_dict()).items()
         }
-        with replacing(folder / "model.safetensors") as partial:
+        with replacing(folder / WEIGHTS) as partial:
             save_file(state, partial)
 
     def save_config(self, folder: Path) -> None:
@@ -191,11 +205,19 @@ class Estimator(nn.Module):
             partial.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(name_or_folder: str | Path) -> Estimator:
-    """A shipped model by its name (``"tiny"``) or one in a checkpoint folder: float32, on the GPU if there is one.
+def load_model(
+    name_or_folder: str | Path, dtype: torch.dtype = torch.float32, config: EstimatorConfig | None = None
+) -> Estimator:
+    """A shipped model by its name (``"tiny"``) or one in a checkpoint folder, on the GPU if there is one.
+
+    Args:
+        name_or_folder: see there.
+        dtype: of linear and convolution layers. bfloat16 halves the memory and gives the same values, since scoring
+            computes those layers in bfloat16 anyway; training needs float32.
+        config: what to build, in the place of what the checkpoint says; its weights have to fit.
 
     Raises:
-        DataError: no such model; or its files do not fit together.
+        DataError: no such model; or its files do not fit together, or not the configuration.
     """
     folder = checkpoint_folder(name_or_folder)
     if folder is None:
@@ -205,14 +227,30 @@ def load_model(name_or_folder: str | Path) -> Estimator:
             "model.safetensors."
         )
     try:
-        config = _config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        estimator = Estimator(config)
-        estimator.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise DataError(
-            f"{folder} holds no usable checkpoint: {_first_line(error)}; train or copy it again."
-        ) from error
-    return estimator.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        with unfilled():
+            estimator = Estimator(config or read_config(folder))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise _unusable(folder, error) from error
+    remedy = "train or copy it again" if config is None else OTHER_RECIPE
+    fill(estimator, [folder / WEIGHTS], default_device(), dtype, remedy=remedy)
+    return estimator.eval()
+
+
+def read_config(folder: Path) -> EstimatorConfig:
+    """The configuration of the model in a checkpoint folder.
+
+    Raises:
+        DataError: it is not one of ours.
+    """
+    try:
+        return _config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _unusable(folder, error) from error
+
+
+def default_device() -> torch.device:
+    """The GPU if there is one; with several, that of this process."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def checkpoint_folder(name_or_folder: str | Path) -> Path | None:
@@ -248,5 +286,5 @@ def _config(told: dict[str, Any]) -> EstimatorConfig:
     return EstimatorConfig(model=model, picture=PictureSettings(**shown), **told)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".:")
+def _unusable(folder: Path, error: Exception) -> DataError:
+    return DataError(f"{folder} holds no usable checkpoint: {in_short(error)}; train or copy it again.")

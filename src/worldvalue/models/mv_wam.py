@@ -63,6 +63,8 @@ class MVWAMConfig:
         weights: of the losses, by name (section 3.1). With that of the video alone, only the video expert is trained:
             the paper's first stage.
         parameterizations: what is put out, by the loss's name; a value of ``Parameterization``.
+        vision_folder: folder or hub id of the SigLIP2 that a new model's vision encoder is, shape and weights, in the
+            place of one that ``vision`` describes; None starts a new one. A trained model brings its own.
     """
 
     video: Mapping[str, Any]
@@ -78,6 +80,7 @@ class MVWAMConfig:
     chunk: int = 32
     weights: Mapping[str, float] = field(default_factory=lambda: {"video": 1.0, "action": 1.0, "value": 1.0})
     parameterizations: Mapping[str, str] = field(default_factory=_as_published)
+    vision_folder: str | None = None
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> MVWAMConfig:

@@ -244,8 +244,15 @@ class WAV(nn.Module):
         before = -config.memory_gap * torch.arange(config.memory, -1, -1, device=sigma.device)
         after = config.fold * torch.arange(1, 1 + future, device=sigma.device)
         times = (torch.cat((before, after)) / config.fps).expand(len(sigma), -1)
-        told = self.video(clip, levels, times, context.text)
+        told = self.video(clip, levels, times, context.text, self._words(context.text))
         return told.velocity[:, :, :, -future:], Imagined(noised, told.hidden)
+
+    def _words(self, text: Tensor) -> Tensor | None:
+        """Which text states ``(B, L, text_dim)`` are words ``(B, L)``: a pretrained stream knows no padding.
+
+        One that learns together with its text encoder sees all of them.
+        """
+        return text.ne(0).any(-1) if self.text is None else None
 
     def _value(self, noised: Tensor, sigma: Tensor, read: list[KeysValues]) -> tuple[Tensor, list[KeysValues]]:
         """Velocity of value chunks ``(B, T, 1)``, and the value tokens' keys and values."""

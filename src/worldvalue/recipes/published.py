@@ -39,8 +39,8 @@ _WAN22_VAE = {
 def wan22_5b() -> Recipe:
     """The paper's size: Wan2.2-TI2V-5B with a value stream of 0.7 B parameters (WVM appendix A, Table A.1).
 
-    Run: ``worldvalue train wvm --recipe wan22_5b --pretrained FOLDER --data DIR --out DIR`` with the model's folder in
-    diffusers layout. The paper trained 30,000 steps of 1,024 windows in 40 hours on 32 A100; not run by us.
+    Run: ``worldvalue train wvm --recipe wan22_5b --pretrained Wan-AI/Wan2.2-TI2V-5B-Diffusers --data DIR --out DIR``,
+    or with the folder of a copy. The paper trained 30,000 steps of 1,024 windows in 40 hours on 32 A100; not run by us.
     """
     value = ExpertConfig(
         width=512,
@@ -62,9 +62,9 @@ def wan22_5b() -> Recipe:
 def viva_wan22_5b() -> Recipe:
     """ViVa at the paper's size: Wan2.2-TI2V-5B itself, three views, a robot of two arms (section 4.1.3).
 
-    Run: ``worldvalue train viva --recipe wan22_5b --pretrained FOLDER --data DIR --out DIR`` with the model's folder in
-    diffusers layout, and ``--set estimator.model.states=N`` for another robot. The paper trained one epoch in batches
-    of 192 in 4 GPU days; not run by us.
+    Run: ``worldvalue train viva --recipe wan22_5b --pretrained Wan-AI/Wan2.2-TI2V-5B-Diffusers --data DIR --out
+    DIR``, or with the folder of a copy, and ``--set estimator.model.states=N`` for another robot. The paper trained one
+    epoch in batches of 192 in 4 GPU days; not run by us.
     """
     model = ViVaConfig(video=_WAN22_VIDEO, text=None, text_length=512, latent_size=(16, 16), states=14)
     pictures = PictureSettings(256, 256, views=3)
@@ -79,8 +79,9 @@ def viva_wan22_5b() -> Recipe:
 def mv_wam_wan21_1b() -> Recipe:
     """MV-WAM at the paper's size: the architecture of Wan2.1-1.3B, an expert of width 768, SigLIP2 base (section 4.1).
 
-    Run: ``worldvalue train mv-wam --recipe wan21_1b --pretrained FOLDER --data DIR --out DIR`` with the model's folder
-    in diffusers layout. The paper trained 20,000 steps of 1,024 on video and 15,000 of 512 on both; not run by us.
+    Run: ``worldvalue train mv-wam --recipe wan21_1b --pretrained Wan-AI/Wan2.1-T2V-1.3B-Diffusers --data DIR --out
+    DIR``, or with the folder of a copy; ``--set estimator.model.vision_folder=FOLDER`` for a copy of SigLIP2. The paper
+    trained 20,000 steps of 1,024 on video and 15,000 of 512 on both; not run by us.
     """
     video = {
         "patch_size": (1, 2, 2),
@@ -120,6 +121,7 @@ def mv_wam_wan21_1b() -> Recipe:
         latent_size=(30, 40),
         states=14,
         actions=16,
+        vision_folder="google/siglip2-base-patch16-224",
     )
     return like_mv_wam(
         Recipe(
@@ -132,9 +134,10 @@ def mv_wam_wan21_1b() -> Recipe:
 def wav_ltx_2b() -> Recipe:
     """WAV at the paper's size: LTX-Video 2B and two streams of width 512, three views, two arms (appendix B).
 
-    Run: the three stages of ``tiny_wav`` with ``--recipe ltx_2b``. The paper trained 30,000 to 40,000 steps on video,
-    as many on value and actions, five days on 8 A100; not run by us. It starts from GE-Base, whose weights are
-    LTX-Video's with an embedding of the view; loading those of either is not built yet.
+    Run: the three stages of ``tiny_wav`` with ``--recipe ltx_2b``, the first with ``--pretrained Lightricks/LTX-Video``
+    or the folder of a copy in the place of an autoencoder; the text encoder is frozen always. The paper trained 30,000
+    to 40,000 steps on video, as many on value and actions, five days on 8 A100; not run by us. It starts from GE-Base,
+    LTX-Video trained further on robots, whose files are in a layout of their own and are not read here.
     """
     stream = ExpertConfig(
         width=512,

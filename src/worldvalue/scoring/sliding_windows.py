@@ -7,7 +7,8 @@ A frame's value is the mean over the windows that cover it; the mean so far is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -145,14 +146,17 @@ class Scorer:
         return {"model": model, "settings": asdict(self.settings)}
 
     def check(self, source: EpisodeSource) -> None:
-        """Raise DataError when the first episode that can be opened lacks the cameras; nothing is decoded."""
-        for position in range(len(source)):
-            try:
-                episode = source[position]
-            except DataError:
-                continue
-            cameras_shown(episode, self.estimator.picture_settings(self.settings.cameras))
+        """Raise DataError when the first episode that can be opened lacks the cameras; nothing is decoded.
+
+        With a pretrained text encoder it also reads all instructions: so that is loaded once, not for each group.
+        """
+        opened = _readable(source)
+        first = next(opened, None)
+        if first is None:
             return
+        cameras_shown(first, self.estimator.picture_settings(self.settings.cameras))
+        if self.estimator.model.text is None:
+            self.estimator.text_states([first.instruction, *(episode.instruction for episode in opened)])
 
     @torch.inference_mode()
     def __call__(self, episodes: Sequence[Episode]) -> list[ValueCurve | DataError]:
@@ -181,6 +185,13 @@ class Scorer:
         values = estimator.model.predict(context, prefix, noise, self.settings.steps).float().cpu().numpy()
         for track, chunk in zip(tracks, values, strict=True):
             track.keep(step, chunk)
+
+
+def _readable(source: EpisodeSource) -> Iterator[Episode]:
+    """The episodes that can be opened."""
+    for position in range(len(source)):
+        with suppress(DataError):
+            yield source[position]
 
 
 def score(estimator: Estimator, episode: Episode, settings: ScoreSettings | None = None) -> ValueCurve:
