@@ -1,4 +1,4 @@
-# make demo | test | lint | format | bench | shipped. Each target first makes the environment in .venv where it is
+# make demo | test | test-cluster | lint | format | bench | shipped. Each target first makes the environment in .venv where it is
 # missing or older than pyproject.toml and constraints.txt.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -7,10 +7,10 @@ INSTALLED := .venv/.installed
 SPLITS ?= test-small test-counterfactual-small
 SUITES ?= $(SPLITS:%=runs/%)
 
-.PHONY: help install system demo bench shipped test lint format clean
+.PHONY: help install system demo bench shipped test test-cluster lint format clean
 
 help: ## say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(INSTALLED) ## make .venv with everything in it
 
@@ -36,8 +36,11 @@ bench: $(INSTALLED) | $(SUITES) ## the shipped model's table on a small part of 
 shipped: $(INSTALLED) ## make the shipped model again from nothing: hours
 	scripts/make_shipped.sh runs/shipped
 
-test: lint ## lint, then all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+test: lint ## lint, then all tests but those of the cluster
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not cluster'
+
+test-cluster: $(INSTALLED) ## the tests that start a Ray on this machine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -150,7 +151,7 @@ def score(
 
     from worldvalue.data import open_episodes
     from worldvalue.models import load_model
-    from worldvalue.scoring.cluster import OnCluster
+    from worldvalue.scoring.cluster import OnCluster, StartScoring
     from worldvalue.scoring.console import print_outcome
     from worldvalue.scoring.dataset import Request, run_here, score_dataset
     from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
@@ -158,7 +159,8 @@ def score(
     source = open_episodes(path, instruction)
     cameras = tuple(camera) if camera else None
     settings = ScoreSettings(rate=rate, stride=stride, draws=draws, steps=steps, cameras=cameras)
-    run = OnCluster(cluster, path, instruction, model, settings) if cluster else run_here
+    start = partial(StartScoring, path, instruction, model, settings)
+    run = OnCluster(cluster, start) if cluster else run_here
     network = load_model(model)
     if cluster:
         network.cpu()  # the workers have the GPUs

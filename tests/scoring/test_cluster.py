@@ -12,22 +12,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from tests.small import small_estimator, small_recipe, write_painted_videos
 from typer.testing import CliRunner
 
 from worldvalue import cli
 from worldvalue.data import open_episodes
-from worldvalue.data.identity import dataset_identity
 from worldvalue.models import load_model
 from worldvalue.recipes import RECIPES
 from worldvalue.runs import train_autoencoder
-from worldvalue.scoring.cluster import StartScoring, Work, Workers, _Worker, connected, place_workers, share
-from worldvalue.scoring.job import Job
+from worldvalue.scoring.cluster import OnCluster, StartScoring, Work, Workers, _Worker, connected, place_workers
+from worldvalue.scoring.dataset import Request, Run, run_here, score_dataset
+from worldvalue.scoring.job import Done, Job
 from worldvalue.scoring.shards import Shards
 from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
 from worldvalue.types import DataError, Labels
 
-EPISODES = 17  # more than are scored together
 ROOT = Path(__file__).parents[2]
 
 
@@ -43,8 +43,8 @@ def two_workers() -> Iterator[str]:
         patch.setenv("RAY_worker_register_timeout_seconds", "600")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
         # With these ports given it does not wait for its agents, of which it despairs on a busy machine.
-        head = {"num_cpus": 2, "include_dashboard": False, **dict(zip(agents, free_ports(len(agents)), strict=True))}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        head = dict(zip(agents, free_ports(len(agents)), strict=True)) | {"num_cpus": 2, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head | {"include_log_monitor": False})
         torch.set_num_threads(1)
         with connected(cluster.address):
             yield "auto"
@@ -62,7 +62,7 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    labels = [Labels(12 + number % 5, "expert", success=True) for number in range(EPISODES)]
+    labels = [Labels(12 + number % 5, "expert", success=True) for number in range(17)]
     return write_painted_videos(tmp_path_factory.mktemp("data") / "videos", labels)
 
 
@@ -71,11 +71,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     small_estimator().save(folder)
     return folder
-
-
-def on_cluster(test: Callable[..., None]) -> Callable[..., None]:
-    """Several processes of pytest-xdist would start a Ray each."""
-    return pytest.mark.slow(pytest.mark.xdist_group("ray")(test))
 
 
 def run(*words: object) -> str:
@@ -106,63 +101,54 @@ class Watched:
         return watched
 
 
-@on_cluster
-def test_a_killed_workers_group_is_done_again_and_all_shards_are_those_of_one_process(
+@pytest.mark.cluster
+def test_a_killed_workers_group_is_done_again_what_is_there_is_not_and_all_is_as_in_one_process(
     two_workers: str, videos: Path, model: Path, tmp_path: Path
 ) -> None:
-    source, settings = open_episodes(videos), ScoreSettings(draws=2, steps=1, group=6)
+    source, settings, notes = open_episodes(videos), ScoreSettings(draws=2, steps=1, group=4), tmp_path / "notes"
     scorer = Scorer(load_model(model), settings)
-    identity = {**scorer.identity(), "dataset": dataset_identity(source)}
-    here, there = (Job(source, scorer, Shards(tmp_path / name, identity), settings.group) for name in ("here", "there"))
-    assert [len(group) for group in here.run()] == [6, 6, 5]
 
-    start = StartScoring(videos, None, str(model), settings, there.shards)
-    told = list(share(there.missing(), Watched(start, tmp_path / "notes", fatal=1), two_workers))
-    assert sorted(row["episodes"] for row in told) == [5, 6, 6]
-    assert sorted((tmp_path / "notes").read_text().split()) == ["0", "1", "1", "2"]
-    assert there.missing() == []
-    for number in range(3):
-        name = f".shards/{here.shards.key}/group_{number:06d}.parquet"
-        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    def start(shards: Shards) -> Watched:
+        return Watched(StartScoring(videos, None, str(model), settings, shards), notes, fatal=3)
 
+    def scored(name: str, run: Run) -> int:
+        request = Request(tmp_path / name, "small", "2 fps")
+        return score_dataset(
+            source, scorer, settings.group, scorer.identity(), request, Console(quiet=True), run
+        ).scored
 
-@on_cluster
-def test_the_command_scores_on_the_cluster_only_what_is_missing_and_writes_the_same_outputs(
-    two_workers: str, videos: Path, model: Path, tmp_path: Path
-) -> None:
-    command = ("score", videos, "--model", model, "--draws", 2, "--steps", 1, "--out", tmp_path / "out")
-    run(*command)
-    first, second = sorted(tmp_path.glob("out/.shards/*/group_*.parquet"))
-    outputs = [second, tmp_path / "out" / "worldvalue_progress.parquet", tmp_path / "out" / "episodes.csv"]
-    before = [path.read_bytes() for path in outputs]
-    written = first.stat().st_mtime_ns
-    for path in outputs:
-        path.unlink()
-    assert "16 episodes had been scored before" in run(*command, "--cluster", two_workers)
-    assert [path.read_bytes() for path in outputs] == before
-    assert first.stat().st_mtime_ns == written
+    def written(name: str) -> dict[str, bytes]:
+        paths = [path for path in (tmp_path / name).rglob("*") if path.is_file() and path.name != "written.json"]
+        return {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in paths}
+
+    def stop_after_one(job: Job) -> Iterator[Done]:
+        yield next(run_here(job))
+        raise KeyboardInterrupt
+
+    assert scored("here", run_here) == 17
+    with pytest.raises(KeyboardInterrupt):
+        scored("there", stop_after_one)
+    assert scored("there", OnCluster(two_workers, start)) == 13
+    assert sorted(notes.read_text().split()) == ["1", "2", "3", "3", "4"]
+    assert written("there") == written("here")
 
 
-@on_cluster
+@pytest.mark.cluster
 def test_training_finds_what_the_cluster_encoded(
-    two_workers: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RECIPES["wvm"], "small", small_recipe)
-    recipe, source = small_recipe(), open_episodes(videos)
-    vae = train_autoencoder(recipe, [source], tmp_path / "vae")
-    here, there = tmp_path / "here", tmp_path / "there"
+    data = write_painted_videos(tmp_path / "videos", [Labels(30, "expert", success=True)])
+    vae = train_autoencoder(small_recipe(), [open_episodes(data)], tmp_path / "vae")
     asked = ("--vae", vae, "--recipe", "small", "--codes")
-    run("encode", videos, *asked, here)
-    run("encode", videos, *asked, there, "--cluster", two_workers)
-
-    def files(codes: Path) -> dict[str, tuple[int, bytes]]:
-        return {str(p.relative_to(codes)): (p.stat().st_mtime_ns, p.read_bytes()) for p in codes.rglob("*.npy")}
-
-    encoded = files(there)
-    assert len(encoded) == EPISODES
-    assert {name: codes for name, (_, codes) in encoded.items()} == {n: codes for n, (_, codes) in files(here).items()}
-    run("train", "wvm", "--data", videos, *asked, there, "--out", tmp_path / "run")
-    assert files(there) == encoded
+    run("encode", data, *asked, tmp_path / "here")
+    run("encode", data, *asked, tmp_path / "there", "--cluster", two_workers)
+    (here,), (there,) = ((tmp_path / name).rglob("*.npy") for name in ("here", "there"))
+    assert there.relative_to(tmp_path / "there") == here.relative_to(tmp_path / "here")
+    assert there.read_bytes() == here.read_bytes()
+    encoded = there.stat().st_mtime_ns
+    run("train", "wvm", "--data", data, *asked, tmp_path / "there", "--out", tmp_path / "run")
+    assert [(p, p.stat().st_mtime_ns) for p in (tmp_path / "there").rglob("*.npy")] == [(there, encoded)]
 
 
 def test_a_worker_that_cannot_open_the_dataset_says_so_in_one_sentence(model: Path, tmp_path: Path) -> None:

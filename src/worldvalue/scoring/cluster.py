@@ -49,19 +49,14 @@ class OnCluster:
 
     Attributes:
         address: see ``connected``.
-        data, instruction: the dataset, as ``open_episodes`` takes it.
-        model: as ``load_model`` takes it.
-        settings: how it scores.
+        start: what makes a worker, given where the finished groups go; see ``StartScoring`` and ``share``.
 
     Raises:
-        DataError: Ray is not installed; or see ``share``.
+        DataError: Ray is not installed.
     """
 
     address: str
-    data: Path
-    instruction: str | None
-    model: str
-    settings: ScoreSettings
+    start: Callable[[Shards], Callable[[], Work]]
 
     def __post_init__(self) -> None:
         _ray()
@@ -72,8 +67,7 @@ class OnCluster:
         Raises:
             DataError: see ``share``; or a worker's shard is not to be seen from here.
         """
-        start = StartScoring(self.data, self.instruction, self.model, self.settings, job.shards)
-        for row in share(job.missing(), start, self.address):
+        for row in share(job.missing(), self.start(job.shards), self.address):
             yield Done(**row)
         if job.missing():
             raise DataError(
@@ -87,8 +81,10 @@ class StartScoring:
     """What makes a worker that scores groups; small enough to be sent to it.
 
     Args:
-        data, instruction, model, settings: as in ``OnCluster``.
-        shards: where the groups go.
+        data, instruction: the dataset, as ``open_episodes`` takes it.
+        model: as ``load_model`` takes it.
+        settings: how it scores.
+        shards: where the finished groups go.
     """
 
     def __init__(
@@ -144,10 +140,11 @@ def share(numbers: Sequence[int], start: Callable[[], Work], address: str) -> It
             num_gpus=workers.gpus,
         )
         dataset.context.enable_progress_bars = False
-        for row in dataset.iter_rows():
-            if row["error"]:
-                raise DataError(row["error"])
-            yield json.loads(row["told"])
+        for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):  # each as soon as it is there
+            for told, error in zip(batch["told"], batch["error"], strict=True):
+                if error:
+                    raise DataError(error)
+                yield json.loads(told)
 
 
 @dataclass(frozen=True)
@@ -205,7 +202,10 @@ def connected(address: str) -> Iterator[None]:
         _check_reachable(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     where = None if address == "auto" else address
-    ray.init(where, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        ray.init(where, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise DataError(f"{error}; if it asks for a token, set RAY_AUTH_MODE=token and copy the token.") from error
     try:
         yield
     finally:
@@ -231,7 +231,7 @@ class _Worker:
         try:
             return {"told": json.dumps(self._work(row["item"])), "error": ""}
         except (DataError, OSError) as error:
-            return {"told": "", "error": f"{platform.node()}: {error}"}
+            return {"told": "", "error": f"On node {platform.node()}: {error}"}
 
 
 def _check_reachable(address: str) -> None:
