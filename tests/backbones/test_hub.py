@@ -26,7 +26,7 @@ def test_an_id_is_found_in_the_hubs_cache_without_a_network(hub: Callable[[str],
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        (ID, "somebody/some-model is no folder here, and the Hugging Face hub does not give it .*fetch it elsewhere"),
+        (ID, "somebody/some-model is no folder here and not in the Hugging Face hub's cache, .*; connect, or fetch it"),
         ("nowhere", "nowhere is neither a folder nor an id on the Hugging Face hub"),
         ("runs/deep/model", "neither a folder nor an id"),
         ("-odd/name", "the Hugging Face hub does not give it"),

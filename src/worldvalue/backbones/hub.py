@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from worldvalue.types import DataError, in_short
 
@@ -44,8 +44,13 @@ def _fetched(name: str, parts: Sequence[str]) -> Path:
     wanted = [f"{part}/{kind}" for part in parts for kind in KINDS] or list(KINDS)
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
+    except LocalEntryNotFoundError as error:
+        raise DataError(
+            f"{name} is no folder here and not in the Hugging Face hub's cache, and the hub is out of reach; connect, "
+            "or fetch it elsewhere and give its folder."
+        ) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise DataError(
             f"{name} is no folder here, and the Hugging Face hub does not give it ({in_short(error)}); check the id "
-            "and the connection, or fetch it elsewhere and give its folder."
+            "and your right to it, or fetch it elsewhere and give its folder."
         ) from error
