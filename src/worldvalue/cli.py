@@ -142,6 +142,9 @@ def score(
     stride: Annotated[int, typer.Option(min=1, help="Frames between windows; 1 is full overlap.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Noise samples, for the uncertainty.")] = 8,
     steps: _Steps = 4,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the model first: faster where there is much to score.")
+    ] = False,
     cluster: _Cluster = None,
     png: Annotated[bool, typer.Option("--png", help="Also a picture of each episode.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also each video with its curve below.")] = False,
@@ -150,7 +153,6 @@ def score(
     from rich.console import Console
 
     from worldvalue.data import open_episodes
-    from worldvalue.models import load_model
     from worldvalue.scoring.cluster import OnCluster, StartScoring
     from worldvalue.scoring.console import print_outcome
     from worldvalue.scoring.dataset import Request, run_here, score_dataset
@@ -158,19 +160,18 @@ def score(
 
     source = open_episodes(path, instruction)
     cameras = tuple(camera) if camera else None
-    settings = ScoreSettings(rate=rate, stride=stride, draws=draws, steps=steps, cameras=cameras)
+    settings = ScoreSettings(stride, draws, steps, rate=rate, cameras=cameras, compile=compiled)
     start = partial(StartScoring, path, instruction, model, settings)
     run = OnCluster(cluster, start) if cluster else run_here
-    network = load_model(model)
+    scorer = Scorer.of(model, settings)
     if cluster:
-        network.cpu()  # the workers have the GPUs
-    scorer = Scorer(network, settings)
+        scorer.estimator.cpu()  # the workers have the GPUs
     scorer.check(source)
-    resolved = path.resolve()
+    resolved, looked_at = path.resolve(), rate or scorer.estimator.config.rate
     request = Request(
         out=out or Path(f"{resolved.stem if resolved.is_file() else resolved.name}.worldvalue"),
         model=model,
-        settings=f"{rate or network.config.rate:g} frames a second, stride {stride}, {draws} draws of {steps} steps",
+        settings=f"{looked_at:g} frames a second, stride {stride}, {draws} draws of {steps} steps",
         camera=camera[0] if camera else None,
         in_place=in_place,
         sarm_name=sarm_name,

@@ -84,13 +84,12 @@ def integrate(noise: Tensor, steps: int, velocity: Callable[[Tensor, Tensor], Te
     Args:
         noise: standard normal, at noise level 1.
         steps: their number.
-        velocity: of ``x`` ``(B, ...)`` at noise levels ``(B,)``.
+        velocity: of ``x`` ``(B, ...)`` at a noise level ``(1,)``, the same for all rows.
         shift: flow shift of the levels.
     """
     x = noise
     for now, after in pairwise(sigma_schedule(steps, shift).to(noise.device)):
-        sigma = now.expand(len(x))
-        x = euler_step(x, velocity(x, sigma).float(), sigma, after.expand(len(x)))
+        x = euler_step(x, velocity(x, now[None]).float(), now[None], after[None])
     return x
 
 

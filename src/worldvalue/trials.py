@@ -172,7 +172,7 @@ def contender(name: str, settings: ScoreSettings, sources: Sequence[EpisodeSourc
     Raises:
         DataError: there is no such model, or the data lack its cameras.
     """
-    scorer = Scorer(load_model(name), settings)
+    scorer = Scorer.of(name, settings)
     for source in sources:
         scorer.check(source)
     return Contender(name, scorer, settings.group, scorer.identity())

@@ -137,7 +137,7 @@ def test_the_loss_ignores_what_the_model_says_at_the_prefix_token() -> None:
 
     def shifted(*args: object) -> torch.Tensor:
         out = original(*args).clone()
-        out[:, 0] += 100.0
+        out[:, :, 0] += 100.0
         return out
 
     model.value.forward = shifted

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,14 @@ def test_a_curve_has_a_row_for_every_frame_and_ordered_quantiles() -> None:
     assert (curve.mean >= 0).all()
     assert (curve.mean <= 1).all()
     np.testing.assert_array_equal(curve.scored, episode.indices_at(2.0))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
+def test_a_compiled_model_gives_the_values_of_the_plain_one() -> None:
+    plain, compiled = (
+        score(small_estimator(), painted_episode(30), replace(SETTINGS, compile=asked)) for asked in (False, True)
+    )
+    np.testing.assert_allclose(compiled.mean, plain.mean, atol=0.02)  # bf16 rounds after other steps
 
 
 @pytest.mark.parametrize("margin", [0.05, -0.05])

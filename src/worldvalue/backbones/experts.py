@@ -20,7 +20,7 @@ from diffusers.models.embeddings import (
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 
-from worldvalue.backbones.joint_attention import KeysValues, Rotary, StreamBlock, read_text
+from worldvalue.backbones.joint_attention import KeysValues, Rotary, StreamBlock, apart, read_text
 from worldvalue.backbones.video_dit import TIMESTEPS
 
 
@@ -91,15 +91,17 @@ class ExpertStream(nn.Module):
         read: Sequence[KeysValues],
         rotary: Rotary,
         context: Sequence[KeysValues] | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, list[KeysValues]]:
         """Hidden states ``(B, N, D)`` ready to be read out, and the tokens' own keys and values per layer.
 
         Args:
             hidden: ``(B, N, D)`` tokens.
-            sigma: ``(B, N)`` noise level of each token, in [0, 1]; 0 marks a clean one.
+            sigma: ``(B or 1, N)`` noise level of each token, in [0, 1]; 0 marks a clean one.
             read: per layer, keys and values that the cross-attention reads, such as those of ``read_text``.
             rotary: positions of the tokens.
             context: per layer, keys and values of other tokens that may be seen; None for none.
+            mask: as in ``StreamBlock``.
         """
         frequencies = self.timesteps_proj(sigma.float().flatten() * TIMESTEPS).unflatten(0, sigma.shape)
         time = self.time_embedder(frequencies.to(hidden.dtype))
@@ -107,14 +109,14 @@ class ExpertStream(nn.Module):
         keys_values = []
         nothing: list[None] = [None] * len(self.blocks)
         for block, told, seen in zip(self.blocks, read, context or nothing, strict=True):
-            hidden, own = block(hidden, modulation, told, rotary, seen)
+            hidden, own = block(hidden, modulation, told, rotary, seen, mask)
             keys_values.append(own)
         shift, scale = (self.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)).unbind(2)
         return (self.norm_out(hidden) * (1 + scale) + shift).to(hidden.dtype), keys_values
 
 
 class Expert(ExpertStream):
-    """A stream of N tokens, each a noised vector with a noise level of its own.
+    """A stream of tokens, each a noised vector with a noise level of its own.
 
     Args:
         config: shape of the stream.
@@ -128,17 +130,20 @@ class Expert(ExpertStream):
         self.proj_out = silent(nn.Linear(config.width, outputs or dim))
 
     def forward(self, x: Tensor, sigma: Tensor, text: Sequence[KeysValues], context: Sequence[KeysValues]) -> Tensor:
-        """Outputs ``(B, N, outputs)`` of the tokens, such as their velocity.
+        """Outputs ``(B, S, N, outputs)`` of the tokens, such as their velocity.
 
         Args:
-            x: ``(B, N, dim)`` noised tokens.
-            sigma: ``(B, N)`` noise level of each token, in [0, 1]; 0 marks a clean one.
+            x: ``(B, S, N, dim)`` noised tokens: S copies of N tokens, which do not see each other.
+            sigma: ``(B or 1, S or 1, N)`` noise level of each token, in [0, 1]; 0 marks a clean one.
             text: from ``read_text``.
             context: per layer, keys and values of the tokens of other streams that may be seen.
         """
-        places = in_line(torch.arange(x.shape[1], device=x.device), self.config.head_dim)
-        hidden, _ = self.run(self.proj_in(x), sigma, text, places, context)
-        return self.proj_out(hidden)
+        _, copies, count, _ = x.shape
+        places = in_line(torch.arange(count, device=x.device).repeat(copies), self.config.head_dim)
+        levels = sigma.expand(-1, copies, -1).flatten(1)
+        mask = apart(copies, count, context[0][0].shape[1], x.device)
+        hidden, _ = self.run(self.proj_in(x.flatten(1, 2)), levels, text, places, context, mask)
+        return self.proj_out(hidden).unflatten(1, (copies, count))
 
 
 def in_line(positions: Tensor, head_dim: int) -> Rotary:

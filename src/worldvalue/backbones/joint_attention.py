@@ -1,8 +1,9 @@
 """One transformer block for every stream, joined by attention over handed-on keys and values.
 
 A stream (video, value, action) runs by itself and hands out its keys and values layer by layer; another stream
-reads them as ``context``. Who may see whom is thus written by who is handed what: no two-dimensional mask. WVM
-calls this Mixture-of-Transformers self-attention with an asymmetric mask (section 3.2, appendix A).
+reads them as ``context``. Who may see whom is thus written by who is handed what: WVM calls this
+Mixture-of-Transformers self-attention with an asymmetric mask (section 3.2, appendix A). A mask is needed only where
+copies of the same tokens share a row (``apart``).
 
 The block's submodules are named as in diffusers' ``WanTransformerBlock``, so Wan weights load without a key map.
 
@@ -30,15 +31,30 @@ Rotary = tuple[Tensor, Tensor]
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     """Rotary position embedding on ``(B, N, H, E)``: pairs of neighbouring channels turn by their angle."""
-    cos, sin = (table[..., ::2].to(x.dtype) for table in rotary)
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
+    cos, sin = (table.to(x.dtype) for table in rotary)
+    signs = torch.tensor((-1.0, 1.0), device=x.device, dtype=x.dtype).repeat(x.shape[-1] // 2)
+    swapped = x.unflatten(-1, (-1, 2)).roll(1, -1).flatten(-2)
+    return x * cos + swapped * (sin * signs)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention ``(B, N, H, E)`` over ``(B, M, H, E)``; heads merged: ``(B, N, H * E)``."""
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax attention ``(B, N, H, E)`` over ``(B, M, H, E)``; heads merged: ``(B, N, H * E)``.
+
+    ``mask`` ``(N, M)`` is True where a token may see another; None: everywhere.
+    """
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    return F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
+
+
+def apart(copies: int, tokens: int, context: int, device: torch.device) -> Tensor | None:
+    """Mask ``(S * N, M + S * N)`` that lets each of S copies of N tokens see itself and M context tokens; None for one.
+
+    So copies stand in one row and share its keys and values, which are neither repeated nor read again for each.
+    """
+    if copies == 1:
+        return None
+    own = torch.eye(copies, dtype=torch.bool, device=device).repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)
+    return F.pad(own, (context, 0), value=True)
 
 
 def rms_norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
@@ -83,21 +99,23 @@ class StreamBlock(nn.Module):
         text: KeysValues,
         rotary: Rotary,
         context: KeysValues | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, KeysValues]:
         """Hidden states ``(B, N, D)`` after the block, and this layer's own keys and values.
 
         Args:
             hidden: ``(B, N, D)``.
-            modulation: ``(B, 1 or N, 6, D)`` shift, scale and gate of both halves, from the noise level.
+            modulation: ``(B or 1, N or 1, 6, D)`` shift, scale and gate of both halves, from the noise level.
             text: from ``read_text``.
             rotary: positions of the N tokens.
             context: keys and values ``(B, M, H, E)`` that the tokens see besides their own; None for none.
+            mask: of the self-attention, from ``apart``; None: all see all.
         """
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
             (self.scale_shift_table + modulation).to(hidden.dtype).unbind(-2)
         )
         normed = self.norm1(hidden) * (1 + scale) + shift
-        attended, own = self._self_attention(normed, rotary, context)
+        attended, own = self._self_attention(normed, rotary, context, mask)
         hidden = hidden + attended * gate
         hidden = hidden + self._cross_attention(self.norm2(hidden), text)
         normed = self.norm3(hidden) * (1 + ffn_scale) + ffn_shift
@@ -109,7 +127,9 @@ class StreamBlock(nn.Module):
         key = rms_norm(attn.norm_k, attn.to_k(text)).unflatten(2, (attn.heads, -1))
         return key, attn.to_v(text).unflatten(2, (attn.heads, -1))
 
-    def _self_attention(self, x: Tensor, rotary: Rotary, context: KeysValues | None) -> tuple[Tensor, KeysValues]:
+    def _self_attention(
+        self, x: Tensor, rotary: Rotary, context: KeysValues | None, mask: Tensor | None
+    ) -> tuple[Tensor, KeysValues]:
         attn = self.attn1
         query = rms_norm(attn.norm_q, attn.to_q(x)).unflatten(2, (attn.heads, -1))
         key = rms_norm(attn.norm_k, attn.to_k(x)).unflatten(2, (attn.heads, -1))
@@ -118,7 +138,7 @@ class StreamBlock(nn.Module):
         own = (key, value)
         if context is not None:
             key, value = (torch.cat((seen.to(mine.dtype), mine), 1) for seen, mine in zip(context, own, strict=True))
-        return attn.to_out[0](attend(query, key, value)), own
+        return attn.to_out[0](attend(query, key, value, mask)), own
 
     def _cross_attention(self, x: Tensor, text: KeysValues) -> Tensor:
         attn = self.attn2

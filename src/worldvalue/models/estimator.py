@@ -150,6 +150,12 @@ class Estimator(nn.Module):
         """What the model computes once of windows: ``items`` and ``states`` as seen, ``text`` ``(B, L, D)``."""
         return self.model.observe({**seen, "latents": self.model.encode(self.vae, seen["items"]), "text": text})
 
+    def compile_layers(self) -> None:
+        """Let torch compile the model's layers, from their next call on."""
+        for layer in self.modules():
+            if isinstance(layer, self.model.sharded_layers):
+                layer.compile()
+
     def picture_settings(self, cameras: tuple[str, ...] | None = None) -> PictureSettings:
         """Size, layout and cameras of the pictures; ``cameras`` instead of those the configuration names."""
         return replace(self.config.picture, cameras=cameras) if cameras else self.config.picture

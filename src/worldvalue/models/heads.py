@@ -1,7 +1,8 @@
 """How the numbers that a value stream puts out become values: flow matching, or alternatives to compare it with.
 
 A head never sees the network. It is given ``stream``, which takes value tokens ``(B, S, h, 1)`` and their noise levels
-``(B, S)`` to outputs ``(B, S, h, K)``, K numbers a token, for S independent copies of each of B windows.
+``(B, S)``, or ``(1, 1)`` where they are all the same, to outputs ``(B, S, h, K)``, K numbers a token, for S independent
+copies of each of B windows.
 
 Values are in [0, 1] outside; inside they are spread to [-1, 1], so that they and the noise are of one scale.
 """
@@ -64,13 +65,8 @@ class FlowHead:
 
     def predict(self, stream: Stream, noise: Tensor, steps: int) -> Tensor:
         """Euler steps from noise: one as in the paper (appendix A) gives the mean, several give its spread."""
-        copies = noise.shape[:2]
-
-        def velocity(x: Tensor, sigma: Tensor) -> Tensor:
-            return stream(x.unflatten(0, copies), sigma.unflatten(0, copies)).flatten(0, 1)
-
-        x = fm.integrate(noise.flatten(0, 1).unsqueeze(-1), steps, velocity, self.shift)
-        return unspread(x.squeeze(-1)).clamp(0.0, 1.0).unflatten(0, copies)
+        x = fm.integrate(noise.unsqueeze(-1), steps, lambda x, sigma: stream(x, sigma[None]), self.shift)
+        return unspread(x.squeeze(-1)).clamp(0.0, 1.0)
 
 
 class BinnedHead(ABC):
@@ -161,7 +157,7 @@ def value_head(name: str, shift: float = 1.0) -> ValueHead:
 
 def _asked(stream: Stream, like: Tensor) -> Tensor:
     """The outputs for empty tokens at noise level 1, ``(B, S, h, K)``; ``like``: ``(B, S, h)``."""
-    return stream(torch.zeros_like(like).unsqueeze(-1), like.new_ones(like.shape[:2]))
+    return stream(torch.zeros_like(like).unsqueeze(-1), like.new_ones(1, 1))
 
 
 def spread(values: Tensor) -> Tensor:

@@ -237,13 +237,13 @@ class WAV(nn.Module):
         return Context(batch["latents"], self.scales["state"](batch["states"]).nan_to_num(), batch["text"])
 
     def _see(self, noised: Tensor, sigma: Tensor, context: Context) -> tuple[Tensor, Imagined]:
-        """Velocity of future frames ``(B, V, C, K, h, w)`` at noise levels ``(B,)``, and the hidden states."""
+        """Velocity of future frames ``(B, V, C, K, h, w)`` at noise levels ``(B or 1,)``, and the hidden states."""
         config, future = self.config, noised.shape[3]
         clip = torch.cat((context.clean.to(noised.dtype), noised), dim=3)
-        levels = F.pad(sigma[:, None].expand(-1, future), (1 + config.memory, 0))
+        levels = F.pad(sigma[:, None].expand(len(clip), future), (1 + config.memory, 0))
         before = -config.memory_gap * torch.arange(config.memory, -1, -1, device=sigma.device)
         after = config.fold * torch.arange(1, 1 + future, device=sigma.device)
-        times = (torch.cat((before, after)) / config.fps).expand(len(sigma), -1)
+        times = (torch.cat((before, after)) / config.fps).expand(len(clip), -1)
         told = self.video(clip, levels, times, context.text, self._words(context.text))
         return told.velocity[:, :, :, -future:], Imagined(noised, told.hidden)
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from worldvalue import flow_matching as fm
 from worldvalue.backbones.experts import Expert, ExpertConfig
-from worldvalue.backbones.joint_attention import KeysValues, StreamBlock, repeated
+from worldvalue.backbones.joint_attention import KeysValues, StreamBlock
 from worldvalue.backbones.scales import Scale
 from worldvalue.backbones.text import example_text, own_encoder, states_of
 from worldvalue.backbones.video_dit import VideoDiT
@@ -187,15 +187,13 @@ class WVM(nn.Module):
 
     def _outputs(self, context: Context, prefix: Tensor) -> Stream:
         """All that the value stream puts out for a token: its head's numbers, then the state's."""
-        copies = prefix.shape
-        text, video = repeated(context.value_text, copies[1]), repeated(context.video, copies[1])
-        clean = spread(prefix).reshape(-1, 1, 1)
+        clean = spread(prefix)[..., None, None]
 
         def outputs(tokens: Tensor, sigma: Tensor) -> Tensor:
-            tokens = torch.cat((clean, tokens.flatten(0, 1)), dim=1)
-            levels = sigma.flatten()[:, None].expand(-1, tokens.shape[1]).clone()
-            levels[:, 0] = 0.0  # the prefix is seen clean, its output dropped
-            return self.value(tokens, levels, text, video)[:, 1:].unflatten(0, copies)
+            # The prefix is seen clean, its output dropped.
+            levels = F.pad(sigma[..., None].expand(-1, -1, tokens.shape[2]), (1, 0))
+            tokens = torch.cat((clean, tokens), dim=2)
+            return self.value(tokens, levels, context.value_text, context.video)[:, :, 1:]
 
         return outputs
 

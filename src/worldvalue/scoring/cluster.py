@@ -27,7 +27,6 @@ from typing import Any
 import torch
 
 from worldvalue.data import open_episodes
-from worldvalue.models import load_model
 from worldvalue.models.estimator import SHIPPED
 from worldvalue.scoring.job import Done, Job
 from worldvalue.scoring.shards import Shards
@@ -103,7 +102,7 @@ class StartScoring:
             DataError: one of them cannot be opened here, or the model is another one here.
         """
         source = open_episodes(self._data, self._instruction)
-        scorer = Scorer(load_model(self._model), self._settings)
+        scorer = Scorer.of(self._model, self._settings)
         if scorer.identity()["model"] != self._shards.identity["model"]:
             raise DataError(f"{self._model} is another model here, or worldvalue has another version")
         job = Job(source, scorer, self._shards, self._settings.group)

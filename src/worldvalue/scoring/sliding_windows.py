@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch.utils.data import default_collate
 from worldvalue.data.identity import weights_identity
 from worldvalue.data.pictures import cameras_shown
 from worldvalue.data.windows import nearest, scoring_starts
-from worldvalue.models import Estimator
+from worldvalue.models import Estimator, load_model
 from worldvalue.types import DataError, Episode, EpisodeSource, ValueCurve
 
 
@@ -38,6 +39,8 @@ class ScoreSettings:
         rate: frames per second to look at; the model's own when None.
         cameras: one for each cell of the model's picture; the episode's first ones when None.
         group: episodes in lock step. Part of the settings, since a sum of another batch may round otherwise.
+        compile: let torch compile the model's layers, which then round otherwise; needs a C++ compiler, and takes
+            half a minute before the first group.
     """
 
     stride: int = 1
@@ -47,6 +50,7 @@ class ScoreSettings:
     rate: float | None = None
     cameras: tuple[str, ...] | None = None
     group: int = 16
+    compile: bool = False
 
 
 class _Track:
@@ -126,7 +130,7 @@ class Scorer:
 
     Attributes:
         estimator: the model.
-        settings: how it scores.
+        settings: how it scores; where they say so, the model's layers are compiled in place.
 
     Raises:
         DataError: the stride would leave frames that no window covers.
@@ -139,6 +143,17 @@ class Scorer:
         chunk = self.estimator.model.window.chunk
         if not 1 <= self.settings.stride <= chunk:
             raise DataError(f"The stride must be 1 to {chunk} frames, not {self.settings.stride}.")
+        if self.settings.compile:
+            self.estimator.compile_layers()
+
+    @classmethod
+    def of(cls, model: str | Path, settings: ScoreSettings) -> Scorer:
+        """A shipped model by its name, or one in a checkpoint folder, its layers in bfloat16: they compute in it.
+
+        Raises:
+            DataError: see ``load_model``; or the settings do not fit.
+        """
+        return cls(load_model(model, torch.bfloat16), settings)
 
     def identity(self) -> dict[str, Any]:
         """Everything about model and settings that the values depend on."""
