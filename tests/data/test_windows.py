@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldvalue.data.augment import Augmentation, randomize_prefix, rewind, shifted, wrong_instructions
+from worldvalue.data.augment import Augmentation, moved, randomize_prefix, rewind, shift, wrong_instructions
 from worldvalue.data.value_targets import retry_curve
 from worldvalue.data.windows import TrainingEpisode, WindowDataset, nearest, scoring_starts
 from worldvalue.types import Window
@@ -79,13 +81,12 @@ def test_a_randomized_prefix_leaves_the_chunk_alone() -> None:
     assert np.array_equal(randomize_prefix(values, Augmentation(random_prefix=0.0), rng), values)
 
 
-@given(side=st.integers(4, 40), shift=st.floats(0, 0.5), seed=st.integers(0, 1000))
-def test_a_shift_moves_a_side_by_at_most_its_share_and_repeats_the_edge(side: int, shift: float, seed: int) -> None:
-    indices = shifted(side, Augmentation(shift=shift), np.random.default_rng(seed))
-    moved = indices - np.arange(side)
-    by = moved[np.abs(moved).argmax()]
-    assert abs(by) <= shift * side
-    np.testing.assert_array_equal(indices, np.clip(np.arange(side) + by, 0, side - 1))
+@given(side=st.integers(4, 40), share=st.floats(0, 0.5), seed=st.integers(0, 1000))
+def test_a_shift_moves_a_side_by_at_most_its_share_and_repeats_the_edge(side: int, share: float, seed: int) -> None:
+    by = shift(side, Augmentation(shift=share), np.random.default_rng(seed))
+    assert abs(by) <= share * side
+    padded = np.pad(np.arange(side), abs(by), mode="edge")
+    np.testing.assert_array_equal(moved(side, by), padded[abs(by) + by :][:side])
 
 
 def test_all_frames_of_a_window_are_shifted_alike() -> None:
@@ -101,6 +102,28 @@ def test_all_frames_of_a_window_are_shifted_alike() -> None:
     assert all((items == items[:1]).all() for items in shown)
     assert len({float(items[0, 0, 4, 4]) for items in shown}) > 8  # of the 25 shifts by 2 pixels or less
     assert 10 <= sum(torch.equal(items[0], pictures[0]) for items in shown) <= 30  # half stay where they are
+
+
+def test_what_a_model_sees_as_pixels_moves_with_what_its_autoencoder_made_of_them() -> None:
+    finer = torch.arange(256.0).reshape(1, 1, 16, 16)
+
+    class Still:
+        def __init__(self, picture: torch.Tensor) -> None:
+            self.picture = picture
+
+        def read(self, indices: np.ndarray) -> torch.Tensor:
+            return self.picture.repeat(len(indices), 1, 1, 1)
+
+    codes = finer[..., ::2, ::2]
+    episode = TrainingEpisode(
+        np.arange(60) / 10, np.linspace(0, 1, 60), "lift the cube", Still(codes), pixels=Still(finer)
+    )
+    window = replace(WINDOW, pictures=(1,))
+    dataset = WindowDataset([episode], 2.0, window, Augmentation(shift=0.25), seed=0)
+    for number in range(40):
+        sample = dataset[number]
+        inner = (..., slice(2, 6), slice(2, 6))  # at the edges, codes repeat two pixels and pixels one
+        assert torch.equal(sample["items"][:1][inner], sample["pictures"][..., ::2, ::2][inner])
 
 
 def test_states_are_those_of_the_windows_own_frames() -> None:

@@ -53,10 +53,15 @@ def randomize_prefix(
     return np.concatenate(([rng.random()], values[1:])).astype(np.float32)
 
 
-def shifted(side: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Indices ``(side,)`` that move one side of a picture by a random number of pixels, its edge repeated."""
+def shift(side: int, settings: Augmentation, rng: np.random.Generator) -> int:
+    """Pixels by which one side of a picture is moved, at random."""
     reach = int(settings.shift * side)
-    return (np.arange(side) + rng.integers(-reach, reach + 1)).clip(0, side - 1)
+    return int(rng.integers(-reach, reach + 1))
+
+
+def moved(side: int, by: int) -> NDArray[np.int64]:
+    """Indices ``(side,)`` that move one side of a picture by a number of pixels, its edge repeated."""
+    return (np.arange(side) + by).clip(0, side - 1)
 
 
 def swapped(

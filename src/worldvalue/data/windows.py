@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from worldvalue.data.augment import Augmentation, randomize_prefix, rewind, shifted, swapped, wrong_instructions
+from worldvalue.data.augment import Augmentation, moved, randomize_prefix, rewind, shift, swapped, wrong_instructions
 from worldvalue.types import Window
 
 
@@ -113,17 +113,20 @@ class WindowDataset(Dataset):
         indices = rewind(self._draw_window(episode, rng), self.augmentation, rng)
         values = episode.values[self._at(indices, window.values)].astype(np.float32)
         prefixed = randomize_prefix(values, self.augmentation, rng)
-        items = self._shift(episode.items.read(self._at(indices, window.shown)), rng)
+        items = episode.items.read(self._at(indices, window.shown))
+        by = self._shift(items, rng)
         instruction, is_wrong = swapped(episode.instruction, self._wrong_for(episode, rng), self.augmentation, rng)
         if is_wrong:
             prefixed[1:] = 0.0
-        sample = {"items": items, "values": torch.from_numpy(prefixed), "instruction": instruction}
+        sample = {"items": _moved(items, *by), "values": torch.from_numpy(prefixed), "instruction": instruction}
         if episode.states is not None and window.states:
             sample["states"] = torch.from_numpy(episode.states[self._at(indices, window.states)])
         if episode.actions is not None and window.actions:
             sample["actions"] = torch.from_numpy(self._actions(episode, indices))
         if episode.pixels is not None and window.pictures:
-            sample["pictures"] = episode.pixels.read(self._at(indices, window.pictures))
+            pictures = episode.pixels.read(self._at(indices, window.pictures))
+            scale = pictures.shape[-1] // items.shape[-1]
+            sample["pictures"] = _moved(pictures, by[0] * scale, by[1] * scale)
         return sample
 
     def _at(self, indices: NDArray[np.int64], ticks: Sequence[int]) -> NDArray[np.int64]:
@@ -143,12 +146,12 @@ class WindowDataset(Dataset):
             return [episode.counterfactual]
         return self._wrong[episode.task]
 
-    def _shift(self, items: Tensor, rng: np.random.Generator) -> Tensor:
-        """Items ``(n, V, C, H, W)`` with their pictures moved, half of the time."""
+    def _shift(self, items: Tensor, rng: np.random.Generator) -> tuple[int, int]:
+        """Rows and columns by which the pictures of items ``(n, V, C, H, W)`` are moved: by none half of the time."""
         if rng.random() < 0.5:
-            return items
-        rows, columns = (shifted(side, self.augmentation, rng) for side in items.shape[-2:])
-        return items[..., rows[:, None], columns]
+            return 0, 0
+        rows, columns = (shift(side, self.augmentation, rng) for side in items.shape[-2:])
+        return rows, columns
 
     def _draw_window(self, episode: TrainingEpisode, rng: np.random.Generator) -> NDArray[np.int64]:
         """A window whose values' frames lie in the episode; the prefix may come one tick before it, as in scoring.
@@ -162,3 +165,11 @@ class WindowDataset(Dataset):
         last = max(times[-1] - self.window.chunk * tick, 0.0)
         start = np.clip(rng.uniform(-2.0 * tick, last + tick), -tick, last)
         return nearest(times, start + np.array(self.window.ticks) * tick)
+
+
+def _moved(pictures: Tensor, rows: int, columns: int) -> Tensor:
+    """Pictures ``(..., H, W)`` moved by some pixels."""
+    if not rows and not columns:
+        return pictures
+    height, width = pictures.shape[-2:]
+    return pictures[..., moved(height, rows)[:, None], moved(width, columns)]
