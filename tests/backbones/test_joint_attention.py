@@ -10,7 +10,29 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from worldvalue.backbones.joint_attention import StreamBlock
+from worldvalue.backbones.joint_attention import StreamBlock, apart, attend
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_attention_with_gradients_is_torchs_own_and_keeps_copies_apart(copies: int) -> None:
+    torch.manual_seed(0)
+    tokens, context = 4, 6
+    query, key, value = (
+        torch.randn(2, count, 2, 8, requires_grad=True)
+        for count in (copies * tokens, context + copies * tokens, context + copies * tokens)
+    )
+    found = attend(query, key, value, apart(copies, tokens, context, query.device))
+    rows = []
+    for copy in range(copies):
+        own = slice(copy * tokens, (copy + 1) * tokens)
+        seen = [torch.cat((x[:, :context], x[:, context:][:, own]), 1).transpose(1, 2) for x in (key, value)]
+        alone = torch.nn.functional.scaled_dot_product_attention(query[:, own].transpose(1, 2), *seen)
+        rows.append(alone.transpose(1, 2).flatten(2))
+    expected = torch.cat(rows, 1)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad((x * weights).sum(), (query, key, value)) for x in (found, expected))
+    torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ def test_a_curve_has_a_row_for_every_frame_and_ordered_quantiles() -> None:
     np.testing.assert_array_equal(curve.scored, episode.indices_at(2.0))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
 def test_a_compiled_model_gives_the_values_of_the_plain_one() -> None:
     plain, compiled = (

@@ -43,7 +43,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     ``mask`` ``(N, M)`` is True where a token may see another; None: everywhere.
     """
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
+    # A CPU's fused attention is faster forwards but slow backwards; torch's plain one computes in float32.
+    plain = query.device.type == "cpu" and query.requires_grad
+    attended = (_plain if plain else F.scaled_dot_product_attention)(query, key, value, mask)
+    return attended.transpose(1, 2).flatten(2)
+
+
+def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention ``(B, H, N, E)`` by matrix products in the tensors' own type."""
+    logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    if mask is not None:
+        logits = logits.masked_fill(~mask, float("-inf"))
+    return logits.softmax(-1).to(value.dtype) @ value
 
 
 def apart(copies: int, tokens: int, context: int, device: torch.device) -> Tensor | None:
