@@ -22,7 +22,7 @@ LEVELS = {
     **dict.fromkeys(["models"], 2),
     **dict.fromkeys(["training", "scoring", "benchmark", "analysis", "improvement", "simulation"], 3),
     **dict.fromkeys(["web"], 4),
-    **dict.fromkeys(["recipes", "runs", "trials", "ablations", "cli", "__main__"], 5),
+    **dict.fromkeys(["recipes", "runs", "trials", "ablations", "planner", "cli", "__main__"], 5),
 }
 # Rooms of one level do not know each other, except these.
 NEIGHBOURS = {
@@ -31,6 +31,9 @@ NEIGHBOURS = {
     ("cli", "runs"),
     ("cli", "trials"),
     ("cli", "ablations"),
+    ("cli", "planner"),
+    ("planner", "recipes"),
+    ("planner", "runs"),
     ("runs", "recipes"),
     ("ablations", "recipes"),
     ("ablations", "runs"),

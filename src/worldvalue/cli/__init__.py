@@ -15,7 +15,7 @@ from worldvalue import __version__
 from worldvalue.cli.measuring import bench_app, manifold, rollout
 from worldvalue.cli.scoring import calibrate, score
 from worldvalue.cli.simulation import collect_app
-from worldvalue.cli.training import encode, train_app
+from worldvalue.cli.training import encode, plan, train_app
 from worldvalue.types import DataError
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (score, calibrate, rollout, manifold, encode):
+for _command in (score, calibrate, rollout, manifold, encode, plan):
     app.command()(_command)
 for _name, _group in {"bench": bench_app, "collect": collect_app, "train": train_app}.items():
     app.add_typer(_group, name=_name)

@@ -1,4 +1,4 @@
-"""Models of one's own: ``train``, and ``encode`` before it."""
+"""Models of one's own: ``train``, and ``encode`` and ``plan`` before it."""
 
 from __future__ import annotations
 
@@ -38,6 +38,28 @@ def encode(
     typer.echo(f"codes: {codes}")
     if left_out:
         raise typer.Exit(1)
+
+
+def plan(
+    model: Annotated[str, typer.Argument(help="What is trained, as 'train' names it.")] = "wvm",
+    recipe: RecipeName = "wan22_5b",
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 8,
+    gpu_memory: Annotated[float, typer.Option(min=1, help="Memory of each, in GB of 10^9 bytes.")] = 80,
+    gpu_tflops: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            help="10^12 bf16 operations a second that each is expected to do in training. The default is 40 % of an "
+            "A100's peak of 312; that of an H100's or H200's 989 would be 396.",
+        ),
+    ] = 125,
+    settings: Override = None,
+) -> None:
+    """Say what training takes before it is started: memory of each GPU by part, steps a day. Nothing is computed."""
+    from worldvalue.planner import plan
+    from worldvalue.recipes import find_recipe
+
+    typer.echo(plan(find_recipe(model, recipe, settings or []), gpus, gpu_tflops * 1e12).table(gpu_memory * 1e9))
 
 
 @train_app.command("vae")
