@@ -15,15 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from measure import counted, matmul_ceiling, timed
 
 from worldvalue import flow_matching as fm
 from worldvalue.backbones.video_vae import pictures_to_float
@@ -79,26 +78,9 @@ def plain_windows(estimator: Estimator, episode: Episode, settings: ScoreSetting
                 x = fm.euler_step(x, v, now.expand(1), after.expand(1))
 
 
-def matmul_ceiling() -> float:
-    """bf16 matmul of this machine now, in FLOP/s."""
-    a, b = (torch.randn(2048, 2048, dtype=torch.bfloat16) for _ in range(2))
-    torch.mm(a, b)
-    seconds = timed(lambda: [torch.mm(a, b) for _ in range(5)])
-    return 5 * 2 * 2048**3 / seconds
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def count_flops(estimator: Estimator, group: list[Episode], settings: ScoreSettings) -> float:
-    """FLOPs of one scored frame, matrix products and convolutions."""
-    with FlopCounterMode(display=False) as counter:
-        Scorer(estimator, settings)(group)
-    return counter.get_total_flops() / scored_frames(estimator, group)
+    """FLOPs of one scored frame."""
+    return counted(lambda: Scorer(estimator, settings)(group)) / scored_frames(estimator, group)
 
 
 def scored_frames(estimator: Estimator, group: list[Episode]) -> int:

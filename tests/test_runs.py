@@ -26,7 +26,7 @@ from worldvalue.models import load_model
 from worldvalue.models.frame_classifier import FrameClassifier
 from worldvalue.recipes import RECIPES
 from worldvalue.recipes.recipe import like_mv_wam, like_viva, like_wav
-from worldvalue.runs import _freeze
+from worldvalue.runs import freeze
 from worldvalue.scoring.sliding_windows import ScoreSettings, score
 from worldvalue.training.episodes import StoredCodes, outcome_values, progress_values, training_episodes
 from worldvalue.types import DataError, Labels
@@ -173,7 +173,7 @@ def test_losses_that_depend_on_nothing_that_is_trained_get_a_sentence(data: Path
 def test_a_frozen_text_encoder_is_still() -> None:
     """It has dropout, which must not go on."""
     estimator = small_estimator().train()
-    _freeze(estimator, ["text"])
+    freeze(estimator, ["text"])
     tokens = estimator.model.text.tokenize(["push the square"])
     assert torch.equal(estimator.model.text(tokens), estimator.model.text(tokens))
     assert estimator.model.value.training

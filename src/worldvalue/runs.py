@@ -162,7 +162,7 @@ def train_value_model(
         estimator = going_on(init, recipe.estimator)
     else:
         estimator = on_pretrained(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
-    _freeze(estimator, recipe.frozen)
+    freeze(estimator, recipe.frozen)
     config, settings, asked = estimator.config, recipe.training, estimator.model.window
     made_of = (estimator.vae, config.picture, codes or out / "codes", recipe.targets, asked)
     with processes.main_process_first():
@@ -179,7 +179,12 @@ def train_value_model(
     return out / "model"
 
 
-def _freeze(estimator: Estimator, parts: Sequence[str]) -> None:
+def freeze(estimator: Estimator, parts: Sequence[str]) -> None:
+    """Let some parts of the model, by name, stay as they are when the rest is trained.
+
+    Raises:
+        DataError: there is no such part, or nothing is left to train.
+    """
     for part in parts:
         found = dict(estimator.model.named_children())
         if part not in found:

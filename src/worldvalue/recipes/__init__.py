@@ -25,8 +25,10 @@ def find_recipe(model: str, name: str, settings: Sequence[str] = ()) -> Recipe:
     """A model's recipe by its name, with some settings changed as in ``override``.
 
     Raises:
-        DataError: there is no such recipe or setting.
+        DataError: there is no such model, recipe or setting.
     """
+    if model not in RECIPES:
+        raise DataError(f"There is no model '{model}' to be trained; choose from: {', '.join(RECIPES)}.")
     if name not in RECIPES[model]:
         raise DataError(f"There is no recipe '{name}' of {model}; choose from: {', '.join(RECIPES[model])}.")
     return override(RECIPES[model][name](), settings)

@@ -77,7 +77,7 @@ def train(
         optimizer = adamw(model, settings)
         start = load_checkpoint(out, model, optimizer) if resume else 0
         batches = _Batches(_loader(dataset, collate, settings, start, processes), processes.device)
-        take_step = _Step(model, called, weights, optimizer, settings, processes)
+        take_step = OptimizerStep(model, called, weights, optimizer, settings, processes)
         with TrainingLog(out, start, settings.steps, enabled=processes.is_main_process) as log:
             for done in range(start + 1, settings.steps + 1):
                 losses = take_step(done - 1, batches)
@@ -90,7 +90,7 @@ def train(
 
 
 @dataclass(frozen=True)
-class _Step:
+class OptimizerStep:
     """One step of the optimizer.
 
     Attributes:

@@ -70,12 +70,10 @@ def parallelize(
         if settings.recompute or settings.compile or settings.sharded:
             raise DataError("This model names no layers to recompute, compile or shard; leave these settings off.")
         return _copied(model, processes, unused)
-    kinds = cast(tuple[type[nn.Module], ...], part.sharded_layers)
-    layers = [name for name, layer in part.named_modules() if isinstance(layer, kinds)]
+    layers = _layers(part)
     entrances = {name: _entrances(type(part.get_submodule(name))) for name in layers}
     if settings.recompute:
-        for name in layers:
-            part.set_submodule(name, checkpoint_wrapper(part.get_submodule(name)))
+        recompute_layers(part)
     if settings.compile:
         torch.compiler.reset()  # what earlier runs of this process compiled would count against a limit
         for name in layers:
@@ -87,6 +85,12 @@ def parallelize(
         assert not any(parameter.requires_grad for parameter in outside), "only what is sharded is kept the same"
         _shard(part, entrances, settings, processes)
     return model
+
+
+def recompute_layers(part: nn.Module) -> None:
+    """Let a model's layers keep their inputs alone and compute the rest again backwards."""
+    for name in _layers(part):
+        part.set_submodule(name, checkpoint_wrapper(part.get_submodule(name)))
 
 
 @contextmanager
@@ -154,10 +158,16 @@ def whole_weights(model: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
+def _layers(part: nn.Module) -> list[str]:
+    kinds = cast(tuple[type[nn.Module], ...], part.sharded_layers)
+    return [name for name, layer in part.named_modules() if isinstance(layer, kinds)]
+
+
 def _copied(model: nn.Module, processes: PartialState, unused: bool) -> nn.Module:
     if processes.num_processes == 1:
         return model
-    return DistributedDataParallel(model, find_unused_parameters=unused)
+    # Gradients lie in the buffers that are exchanged; by default those are a second copy.
+    return DistributedDataParallel(model, find_unused_parameters=unused, gradient_as_bucket_view=True)
 
 
 def _shard(
