@@ -26,11 +26,13 @@ main()
 """
 
 
-def _launch(processes: int, *command: str) -> None:
+def _launch(processes: int, *command: str) -> str:
+    """What they print."""
     launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}")
     path = os.pathsep.join((str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    subprocess.run([sys.executable, *launcher, *command], env=environment, check=True, timeout=1800)
+    called = [sys.executable, *launcher, *command]
+    return subprocess.run(called, env=environment, check=True, timeout=1800, stdout=subprocess.PIPE, text=True).stdout
 
 
 @pytest.mark.slow
@@ -46,7 +48,8 @@ def test_two_processes_make_one_autoencoder_and_one_model_that_scores(tmp_path: 
     common = ("--recipe", "small", "--data", str(data))
     vae = ("--vae", str(tmp_path / "vae" / "vae"))
     _launch(2, str(script), "train", "vae", *common, "--out", str(tmp_path / "vae"))
-    _launch(2, str(script), "train", "wvm", *common, *vae, "--out", str(out), "--set", "training.sharded=true")
+    told = _launch(2, str(script), "train", "wvm", *common, *vae, "--out", str(out), "--set", "training.sharded=true")
+    assert told.count("model: ") == 1
     assert [line.split(",")[0] for line in (out / "log.csv").read_text().splitlines()] == ["step", "1", "2", "3"]
     assert latest_checkpoint(out).name == "step_00000003"
     assert len(score(load_model(out / "model"), open_episodes(data)[0], ScoreSettings(draws=2)).mean) == 50

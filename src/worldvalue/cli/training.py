@@ -73,7 +73,7 @@ def train_vae(
 
     sources = [open_episodes(folder) for folder in data]
     chosen = find_recipe("wvm", recipe, settings or [])
-    typer.echo(f"autoencoder: {train_autoencoder(chosen, sources, out, resume)}")
+    _told_once(f"autoencoder: {train_autoencoder(chosen, sources, out, resume)}")
 
 
 _Pretrained = Annotated[
@@ -82,6 +82,14 @@ _Pretrained = Annotated[
         help="Video model to stand on: Wan's or LTX-Video's folder in diffusers layout or hub id, or as for --init."
     ),
 ]
+
+
+def _told_once(result: str) -> None:
+    """Print what came out, on the first process alone."""
+    from worldvalue.training.parallelize import started_processes
+
+    if started_processes().is_main_process:
+        typer.echo(result)
 
 
 def _trainer(model: str) -> Callable[..., None]:
@@ -103,7 +111,7 @@ def _trainer(model: str) -> Callable[..., None]:
         from worldvalue.runs import train_value_model
 
         chosen, sources = find_recipe(model, recipe, settings or []), [open_episodes(folder) for folder in data]
-        typer.echo(f"model: {train_value_model(chosen, sources, out, vae, pretrained, init, codes, resume)}")
+        _told_once(f"model: {train_value_model(chosen, sources, out, vae, pretrained, init, codes, resume)}")
 
     return run
 
