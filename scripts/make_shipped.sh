@@ -21,7 +21,10 @@ train="$train --data $run/train --data $run/train-more --data $run/train-scenes 
 train="$train --set augmentation.swap=0.1 --set training.peak_rate=0.0005"
 $train --init "$run/second/model" --out "$run/third" $shift --set training.steps=5500 --set training.warmup=100
 $train --init "$run/third/model" --out "$run/fourth" --set training.steps=1950 --set training.warmup=50
-made=$run/fourth/model
+# Other windows than the trainings before, which all begin with the same ones.
+$train --init "$run/fourth/model" --out "$run/fifth" --set training.steps=2800 --set training.warmup=50 \
+    --set training.peak_rate=0.0004 --set training.final_share=0.02 --set training.seed=8
+made=$run/fifth/model
 $worldvalue calibrate "$run/tune" --model "$made"
 $worldvalue bench run --suite "$run/test" --suite "$run/test-counterfactual" --model "$made" --out "$run/bench"
 
