@@ -103,11 +103,14 @@ def main() -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--episodes", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--compile", action="store_true", help="the layers of the model, for both")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     estimator = load_model(options.model)
     group = episodes(estimator, options.episodes)
-    ours, single = ScoreSettings(), ScoreSettings(draws=1, steps=1)
+    ours, single = (
+        ScoreSettings(draws=draws, steps=steps, compile=options.compile) for draws, steps in ((8, 4), (1, 1))
+    )
     flops = count_flops(estimator, group, ours)  # the warm-up too
     rounds = [measure_once(estimator, group, (ours, single)) for _ in range(options.rounds)]
     rate, plain, rate_single, plain_single, ceiling = np.median(rounds, axis=0)

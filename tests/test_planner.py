@@ -176,7 +176,7 @@ def test_the_command_tells_whether_it_fits_and_how_long_it_takes(
     told, _, code = _told(capsys, monkeypatch, *tiny, "--gpus", "2", "--gpu-tflops", "10")
     assert code == 0
     assert re.search(r"all +[\d.]+ of 80: fits", told)
-    assert re.search(r"Time, at 10 TFLOP/s on each GPU .*\n  steps a day +[\d,]+, each of 128 windows", told)
+    assert re.search(r"Time with 2 x 10 TFLOP/s .*\n  steps a day +[\d,]+, each of 128 windows", told)
     told, _, _ = _told(capsys, monkeypatch, *tiny, "--gpu-memory", "1", "--set", "training.batch=512")
     assert "does not fit with a tenth to spare; try --set training.sharded=true" in told
 

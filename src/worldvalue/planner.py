@@ -103,12 +103,12 @@ class Plan:
         """All of it to be read by people; ``gpu_memory``: bytes on each GPU."""
         verdict = "fits, a tenth is spare" if self.fits(gpu_memory) else f"does not fit with a tenth to spare; {REMEDY}"
         lines = [
-            f"Memory of each of {self.gpus} GPUs, GB",
+            "Memory on each GPU, GB",
             *(_line(name, size / 1e9) for name, size in self.memory.items()),
             _line("all", self.total / 1e9, f" of {gpu_memory / 1e9:g}: {verdict}"),
             "Operations of a window, TFLOP",
             *(_line(name, count / 1e12) for name, count in self.flops.items()),
-            f"Time, at {self.rate / 1e12:g} TFLOP/s on each GPU (bf16 peaks: A100 312, H100 and H200 989)",
+            f"Time with {self.gpus} x {self.rate / 1e12:g} TFLOP/s (bf16 peaks: A100 312, H100 and H200 989)",
             _line("steps a day", self.steps_a_day, f", each of {self.windows:,} windows"),
             _line("days", self.steps / self.steps_a_day, f" for {self.steps:,} steps"),
         ]
