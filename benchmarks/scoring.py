@@ -78,9 +78,9 @@ def plain_windows(estimator: Estimator, episode: Episode, settings: ScoreSetting
                 x = fm.euler_step(x, v, now.expand(1), after.expand(1))
 
 
-def count_flops(estimator: Estimator, group: list[Episode], settings: ScoreSettings) -> float:
+def count_flops(estimator: Estimator, group: list[Episode]) -> float:
     """FLOPs of one scored frame."""
-    return counted(lambda: Scorer(estimator, settings)(group)) / scored_frames(estimator, group)
+    return counted(partial(Scorer(estimator, ScoreSettings()), group)) / scored_frames(estimator, group)
 
 
 def scored_frames(estimator: Estimator, group: list[Episode]) -> int:
@@ -88,12 +88,12 @@ def scored_frames(estimator: Estimator, group: list[Episode]) -> int:
     return sum(len(episode.indices_at(estimator.config.rate)) for episode in group)
 
 
-def measure_once(estimator: Estimator, group: list[Episode], both: Sequence[ScoreSettings]) -> list[float]:
-    """Scored frames per second, ours and the reference's, for each of the settings; then the matmul ceiling."""
+def measure_once(scorers: Sequence[Scorer], group: list[Episode]) -> list[float]:
+    """Scored frames per second of each scorer and of the reference with its settings; then the matmul ceiling."""
     found = []
-    for settings in both:
-        found.append(scored_frames(estimator, group) / timed(partial(Scorer(estimator, settings), group)))
-        found.append(PLAIN / timed(partial(plain_windows, estimator, group[0], settings, PLAIN)))
+    for scorer in scorers:
+        found.append(scored_frames(scorer.estimator, group) / timed(partial(scorer, group)))
+        found.append(PLAIN / timed(partial(plain_windows, scorer.estimator, group[0], scorer.settings, PLAIN)))
     return [*found, matmul_ceiling()]
 
 
@@ -108,11 +108,11 @@ def main() -> None:
     options = parser.parse_args()
     estimator = load_model(options.model)
     group = episodes(estimator, options.episodes)
-    ours, single = (
-        ScoreSettings(draws=draws, steps=steps, compile=options.compile) for draws, steps in ((8, 4), (1, 1))
-    )
-    flops = count_flops(estimator, group, ours)  # the warm-up too
-    rounds = [measure_once(estimator, group, (ours, single)) for _ in range(options.rounds)]
+    flops = count_flops(estimator, group)
+    ours, single = ScoreSettings(compile=options.compile), ScoreSettings(draws=1, steps=1)
+    scorers = [Scorer(estimator, settings) for settings in (ours, single)]
+    measure_once(scorers, group)  # the warm-up
+    rounds = [measure_once(scorers, group) for _ in range(options.rounds)]
     rate, plain, rate_single, plain_single, ceiling = np.median(rounds, axis=0)
     figures = {
         "model": options.model,
