@@ -22,7 +22,7 @@ LEVELS = {
     **dict.fromkeys(["models"], 2),
     **dict.fromkeys(["training", "scoring", "benchmark", "analysis", "improvement", "simulation"], 3),
     **dict.fromkeys(["web"], 4),
-    **dict.fromkeys(["recipes", "runs", "trials", "ablations", "planner", "cli", "__main__"], 5),
+    **dict.fromkeys(["recipes", "runs", "trials", "variants", "ablations", "family", "planner", "cli", "__main__"], 5),
 }
 # Rooms of one level do not know each other, except these.
 NEIGHBOURS = {
@@ -30,14 +30,19 @@ NEIGHBOURS = {
     ("cli", "recipes"),
     ("cli", "runs"),
     ("cli", "trials"),
+    ("cli", "variants"),
     ("cli", "ablations"),
+    ("cli", "family"),
     ("cli", "planner"),
     ("planner", "recipes"),
     ("planner", "runs"),
     ("runs", "recipes"),
-    ("ablations", "recipes"),
-    ("ablations", "runs"),
+    ("variants", "recipes"),
+    ("variants", "runs"),
+    ("ablations", "variants"),
     ("ablations", "trials"),
+    ("family", "variants"),
+    ("family", "trials"),
     ("__main__", "cli"),
     ("benchmark", "scoring"),
 }

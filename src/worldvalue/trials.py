@@ -34,12 +34,12 @@ from worldvalue.simulation.tasks import TASKS
 from worldvalue.types import DataError, EpisodeSource
 
 
-def bench(suites: Sequence[Path], models: Sequence[str], out: Path, settings: ScoreSettings) -> Results:
+def bench(suites: Sequence[Path], models: Sequence[tuple[str, str]], out: Path, settings: ScoreSettings) -> Results:
     """Measure every model on every suite; figures, tables, pictures and predictions go to ``out``.
 
     Args:
         suites: datasets with labels.
-        models: shipped names or checkpoint folders; the tables call them so.
+        models: what the tables are to call each model, and its shipped name or checkpoint folder.
         out: folder; a run that was stopped finds its predictions there.
         settings: how the models score.
 
@@ -51,20 +51,22 @@ def bench(suites: Sequence[Path], models: Sequence[str], out: Path, settings: Sc
     """
     opened = [Suite.of(open_episodes(path)) for path in suites]
     names = [path.resolve().name for path in suites]
-    repeated = [name for name, times in Counter([*names, *models]).items() if times > 1]
+    titles = [title for title, _ in models]
+    repeated = [name for name, times in Counter([*names, *titles]).items() if times > 1]
     if repeated:
         raise DataError(f"'{repeated[0]}' is there more than once; give each suite and model once, under its own name.")
-    results: dict[str, dict[str, Any]] = {model: {} for model in models}
+    results: dict[str, dict[str, Any]] = {title: {} for title in titles}
     pictures: dict[str, Path] = {}
     with Progress(console=Console(stderr=True)) as progress:
-        for number, model in enumerate(models):
+        for number, (title, model) in enumerate(models):
             at_work = contender(model, settings, [suite.source for suite in opened])
             for name, suite in zip(names, opened, strict=True):
-                bar, title = progress.add_task(f"{model} on {name}", total=suite.videos), f"{model} on {name}"
+                both = f"{title} on {name}"
+                bar = progress.add_task(both, total=suite.videos)
                 result = run_suite(suite, at_work, out, partial(progress.advance, bar))
                 curves, folder = own_predictions(suite, at_work, out), out / "pictures" / f"{number}_{name}"
-                pictures |= draw_examples(suite.source, result, curves, folder, title)
-                results[model][name] = result
+                pictures |= draw_examples(suite.source, result, curves, folder, both)
+                results[title][name] = result
     write_results(out, asdict(settings), results, pictures)
     return results
 

@@ -9,6 +9,9 @@ import typer
 
 from worldvalue.cli.options import Data, Override, RecipeName, Steps
 
+TrainedVAE = Annotated[Path, typer.Option(help="Folder of a trained autoencoder ('train vae').")]
+Runs = Annotated[Path, typer.Option(help="Folder of all runs; what is complete there is not done again.")]
+
 bench_app = typer.Typer(help="Measure models on labelled episodes.", no_args_is_help=True)
 
 
@@ -27,7 +30,8 @@ def bench_run(
     from worldvalue.scoring.sliding_windows import ScoreSettings
     from worldvalue.trials import bench
 
-    typer.echo(to_markdown(bench(suite, model or ["tiny"], out, ScoreSettings(steps=steps))))
+    models = [(name, name) for name in model or ["tiny"]]
+    typer.echo(to_markdown(bench(suite, models, out, ScoreSettings(steps=steps))))
     typer.echo(f"Written to {out}: bench.json, bench.md, and bench.html with pictures.")
 
 
@@ -35,8 +39,8 @@ def bench_run(
 def bench_ablate(
     data: Data,
     suite: Annotated[Path, typer.Option(help="Labelled episodes to measure on.")],
-    vae: Annotated[Path, typer.Option(help="Folder of a trained autoencoder ('train vae').")],
-    out: Annotated[Path, typer.Option(help="Folder of all runs; what is complete there is not done again.")],
+    vae: TrainedVAE,
+    out: Runs,
     variant: Annotated[list[str] | None, typer.Option(help="One of them alone; may be repeated.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each variant.")] = 2,
     recipe: RecipeName = "tiny",
@@ -44,9 +48,31 @@ def bench_ablate(
 ) -> None:
     """Train and measure the paper's ablations and two baselines with the same data and steps; print the table."""
     from worldvalue.ablations import VARIANTS, Ablation
+    from worldvalue.variants import Trainings
 
-    ablation = Ablation(data, suite, vae, out, recipe, settings or [])
+    ablation = Ablation(Trainings(data, vae, out, recipe, settings or []), suite)
     typer.echo(ablation.run(variant or list(VARIANTS), seeds))
+
+
+@bench_app.command("compare")
+def bench_compare(
+    data: Data,
+    suite: Annotated[list[Path], typer.Option(help="Labelled episodes to measure on. May be repeated.")],
+    vae: TrainedVAE,
+    out: Runs,
+    model: Annotated[list[str] | None, typer.Option(help="One of them alone; may be repeated.")] = None,
+    recipe: RecipeName = "tiny",
+    settings: Override = None,
+    steps: Steps = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Noise samples; MV-WAM and WAV imagine a video for each.")] = 2,
+) -> None:
+    """Train WVM, ViVa, MV-WAM and WAV with the same data and as many steps; print what each costs and its figures."""
+    from worldvalue.family import FAMILY, compare
+    from worldvalue.scoring.sliding_windows import ScoreSettings
+    from worldvalue.variants import Trainings
+
+    trainings = Trainings(data, vae, out, recipe, settings or [])
+    typer.echo(compare(trainings, model or list(FAMILY), suite, ScoreSettings(draws=draws, steps=steps)))
 
 
 def rollout(

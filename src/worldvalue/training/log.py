@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -85,6 +86,15 @@ class TrainingLog:
                 self._board.add_scalar(f"loss/{name}", loss, step)
             self._board.add_scalar("learning_rate", learning_rate, step)
             self._board.add_scalar("waiting", waiting, step)
+
+
+def steps_and_seconds(out: Path) -> tuple[int, float]:
+    """The last step in a run's log and the seconds it took to get there, over all starts."""
+    with (out / "log.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    told = [0.0, *(float(row["seconds"]) for row in rows)]
+    # Each start counts from 0 again.
+    return int(rows[-1]["step"]), sum(now - before if now >= before else now for before, now in pairwise(told))
 
 
 def _tensorboard(folder: Path, start: int) -> Any | None:
