@@ -36,6 +36,15 @@ def test_a_frames_outputs_depend_on_that_frame_and_the_instruction_alone() -> No
 
 
 @torch.no_grad()
+def test_it_is_told_where_in_the_frame_something_stands() -> None:
+    model = _model()
+    latents, text = torch.zeros(2, 1, 4, 8, 8), torch.zeros(2, 8, 16)
+    latents[0, 0, :, :4, :4] = latents[1, 0, :, 4:, 4:] = 1.0  # the same patch, at opposite corners
+    first, second = model.observe({"latents": latents, "text": text})
+    assert not torch.allclose(first, second, atol=1e-4)
+
+
+@torch.no_grad()
 def test_neither_the_prefix_nor_the_steps_matter() -> None:
     model = _model()
     batch = model.example_batch(2)
@@ -54,7 +63,7 @@ def test_it_learns_to_tell_two_frames_apart() -> None:
     batch = model.example_batch(2)
     batch["values"] = torch.tensor([[0.0] * 5, [0.9] * 5])
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-    for _ in range(60):
+    for _ in range(90):
         optimizer.zero_grad()
         model.losses(batch)["value"].backward()
         optimizer.step()

@@ -18,9 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from worldvalue.backbones.text import TextEncoder
+from worldvalue.backbones.video_dit import places
 from worldvalue.backbones.video_vae import VideoVAE
 from worldvalue.models.heads import Stream, value_head
 from worldvalue.types import Batch, DataError, Window
+
+PLACES = 16
+"""Channels that tell a code pixel's row and column."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,8 @@ class FrameClassifier(nn.Module):
         self.head = value_head(config.head)
         self.scales = nn.ModuleDict()
         self.text = TextEncoder(config.text, config.text_length, config.text_pool)
-        self.patches = nn.Conv2d(config.code_channels, config.width, config.patch, config.patch)
-        rows, columns = (side // config.patch for side in config.latent_size)
-        self.positions = nn.Parameter(torch.randn(1, rows * columns, config.width) * 0.02)
+        # A frame's codes, then where each stands: shown as the video stream is, learned places take too long.
+        self.patches = nn.Conv2d(config.code_channels + PLACES, config.width, config.patch, config.patch)
         self.words = nn.Linear(self.text.dim, config.width)
         self.reader = nn.Parameter(torch.randn(1, 1, config.width) * 0.02)
         layer = nn.TransformerEncoderLayer(
@@ -119,7 +122,8 @@ class FrameClassifier(nn.Module):
         """Outputs ``(B, h, K)`` for each frame of ``latents`` ``(B, h, c, H, W)``; ``text`` ``(B, L, D)``."""
         frames, text = batch["latents"], batch["text"]
         count = frames.shape[1]
-        patches = self.patches(frames.flatten(0, 1)).flatten(2).transpose(1, 2) + self.positions
+        shown = places(PLACES, *frames.shape[3:]).to(frames).expand(frames.shape[0] * count, -1, -1, -1)
+        patches = self.patches(torch.cat((frames.flatten(0, 1), shown), dim=1)).flatten(2).transpose(1, 2)
         words = self.words(text).repeat_interleave(count, 0)
         tokens = torch.cat((self.reader.expand(len(patches), -1, -1), words, patches), dim=1)
         return self.proj_out(self.layers(tokens)[:, 0]).unflatten(0, (-1, count))
