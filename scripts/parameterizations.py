@@ -16,7 +16,7 @@ from worldvalue.data.files import replacing
 from worldvalue.flow_matching import Parameterization
 from worldvalue.recipes import find_recipe
 from worldvalue.runs import train_value_model
-from worldvalue.trials import try_policy
+from worldvalue.trials import Rollouts, try_policy
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
         if not (run / "model" / "model.safetensors").is_file():  # what is written last
             train_value_model(recipe, sources, run, asked.vae, codes=asked.out / "codes", resume=True)
         model = str(run / "model")
-        succeeded[kind.value] = try_policy(model, asked.task, asked.episodes, run / "rollouts", 5, 8, 400)
+        succeeded[kind.value] = try_policy(model, Rollouts(asked.task, asked.episodes), run / "rollouts")
         print(f"actions as {kind}: {succeeded[kind.value]} of {asked.episodes} rollouts of {asked.task} succeeded")
         with replacing(asked.out / "parameterizations.json") as partial:
             partial.write_text(json.dumps({"episodes": asked.episodes, "succeeded": succeeded}, indent=2) + "\n")

@@ -23,7 +23,8 @@ def test_velocity_data_and_noise_convert_into_each_other(sigma: float, seed: int
     torch.testing.assert_close(fm.data_from_velocity(x, v, level), data)
     torch.testing.assert_close(fm.noise_from_velocity(x, v, level), noise)
     torch.testing.assert_close(fm.velocity_from_data(x, data, level), v)
-    torch.testing.assert_close(fm.velocity_from_noise(x, noise, level), v)
+    if 1 - sigma > fm.LEAST_SIGNAL:
+        torch.testing.assert_close(fm.velocity_from_noise(x, noise, level), v)
 
 
 @given(sigma=LEVELS, after=LEVELS, seed=st.integers(0, 99))
@@ -57,9 +58,19 @@ def test_conversions_stay_finite_at_the_ends() -> None:
         assert fm.velocity_from_noise(x, data, sigma).isfinite().all()
 
 
-@given(kind=st.sampled_from(list(fm.Parameterization)), sigma=LEVELS, seed=st.integers(0, 99))
+@given(kind=st.sampled_from(list(fm.Parameterization)), sigma=st.floats(0.01, 0.94), seed=st.integers(0, 99))
 def test_whatever_is_put_out_implies_the_same_velocity(kind: fm.Parameterization, sigma: float, seed: int) -> None:
     data, noise = _pair(seed)
     level = torch.full((3,), sigma, dtype=torch.float64)
     x = fm.interpolate(data, noise, level)
     torch.testing.assert_close(kind.velocity(x, kind.target(data, noise), level), fm.velocity(data, noise))
+
+
+def test_told_noise_that_is_a_little_off_does_not_throw_the_sample_away() -> None:
+    data, noise = _pair(0)
+
+    def velocity(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return fm.Parameterization.NOISE.velocity(x, noise + 0.02, sigma)
+
+    found = fm.integrate(noise, 5, velocity)
+    assert (found - data).square().mean().sqrt() < 2.0  # without the bound it is thousands

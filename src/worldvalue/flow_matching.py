@@ -19,6 +19,10 @@ from torch import Tensor
 MIN_SIGMA = 1e-3
 """Where a velocity is made from x0 by division by sigma, sigma is not taken below this."""
 
+LEAST_SIGNAL = 0.05
+"""Where a velocity is made from noise by division by ``1 - sigma``, that is not taken below this: sampling starts where
+it is 0, and there a step of 0.2 takes the error of the told noise four times."""
+
 
 def _like(sigma: Tensor, x: Tensor) -> Tensor:
     return sigma.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
@@ -64,8 +68,8 @@ def velocity_from_data(x: Tensor, data: Tensor, sigma: Tensor) -> Tensor:
 
 
 def velocity_from_noise(x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """``(noise - x_sigma) / (1 - sigma)``, with ``1 - sigma`` clipped from below at ``MIN_SIGMA``."""
-    return (noise - x) / _like((1 - sigma).clamp(min=MIN_SIGMA), x)
+    """``(noise - x_sigma) / (1 - sigma)``, with ``1 - sigma`` clipped from below at ``LEAST_SIGNAL``."""
+    return (noise - x) / _like((1 - sigma).clamp(min=LEAST_SIGNAL), x)
 
 
 def euler_step(x: Tensor, v: Tensor, sigma: Tensor, next_sigma: Tensor) -> Tensor:

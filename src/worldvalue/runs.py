@@ -42,6 +42,10 @@ from worldvalue.types import Batch, DataError, EpisodeSource, ValueModel
 AUTOENCODER_FRAMES = 8192
 """Pictures in memory while an autoencoder is trained (0.4 GB at 128 px)."""
 
+WILD_ACTIONS = 0.01
+"""Share of the actions beyond either end of their scale. The few fastest moves are twice as fast as all others, which
+would then be small beside the gripper that opens and closes."""
+
 
 def train_autoencoder(recipe: Recipe, sources: Sequence[EpisodeSource], out: Path, resume: bool = False) -> Path:
     """Train the recipe's frame autoencoder on pictures of all episodes; the folder ``out/vae`` that holds it.
@@ -167,8 +171,7 @@ def train_value_model(
     made_of = (estimator.vae, config.picture, codes or out / "codes", recipe.targets, asked)
     with processes.main_process_first():
         cached = [episode for source in sources for episode in training_episodes(source, *made_of)]
-    if init is None:
-        _fit_scales(estimator.model, cached)
+    _fit_scales(estimator.model, cached)
     dataset = WindowDataset(cached, config.rate, asked, recipe.augmentation, settings.seed)
     unused = set(config.model.weights) != estimator.model.losses_known
     collate = _collate_windows(estimator, cached, settings)
@@ -195,14 +198,21 @@ def freeze(estimator: Estimator, parts: Sequence[str]) -> None:
 
 
 def _fit_scales(model: ValueModel, episodes: Sequence[TrainingEpisode]) -> None:
-    """Fit what scales the model's numbers to those of the episodes; states of another width count as unknown."""
+    """Fit what scales the model's numbers to those of the episodes; states of another width count as unknown.
+
+    What a model that goes on has fitted before stays as it is.
+    """
     for name, scale in model.scales.items():
         assert isinstance(scale, Scale)
+        if scale.fitted:
+            continue
         numbers = len(scale.centre)
         given = [{"value": e.values[:, None], "state": e.states, "action": e.actions}[name] for e in episodes]
         rows = [array for array in given if array is not None and array.shape[1] == numbers]
         if rows:
-            scale.fit(np.concatenate(rows))
+            scale.fit(np.concatenate(rows), WILD_ACTIONS if name == "action" else 0.0)
+            continue
+        if set(model.config.weights) == {"video"}:
             continue
         told = f"No episode has {name}s of {numbers} numbers"
         if model.window.states_seen:

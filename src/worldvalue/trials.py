@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,16 +100,36 @@ def calibrate_band(data: Path, model: Path, settings: ScoreSettings) -> Calibrat
     return found
 
 
-def try_policy(model: str, task: str, episodes: int, out: Path, steps: int, execute: int, limit: int) -> int:
+@dataclass(frozen=True)
+class Rollouts:
+    """How a policy is tried.
+
+    Attributes:
+        task: name of a robosuite task.
+        episodes: number of rollouts.
+        first: number of the first scene. What settings are chosen on is not what is reported.
+        size: width and height of the simulator's pictures, those of the data the policy learned from. A picture drawn
+            small is another than one drawn large and made small.
+        steps: Euler steps of a chunk.
+        execute, limit: see ``simulation.rollouts.roll_out``.
+    """
+
+    task: str = "lift"
+    episodes: int = 50
+    first: int = 0
+    size: int = 128
+    steps: int = 5
+    execute: int = 8
+    limit: int = 400
+
+
+def try_policy(model: str, rollouts: Rollouts, out: Path) -> int:
     """Let a model move the simulated robot in scenes that no collection holds; how often it succeeded.
 
     Args:
         model: shipped name or checkpoint folder.
-        task: name of a robosuite task.
-        episodes: number of rollouts.
+        rollouts: see there.
         out: each leaves ``rollout_NNNN.mp4`` and ``rollout_NNNN.json`` there; what is there is not run again.
-        steps: Euler steps of a chunk.
-        execute, limit: see ``simulation.rollouts.roll_out``.
 
     Raises:
         DataError: there is no such model or task, the model tells no actions, or ``out`` holds rollouts of others.
@@ -119,19 +139,21 @@ def try_policy(model: str, task: str, episodes: int, out: Path, steps: int, exec
     from worldvalue.simulation.rollouts import roll_out
 
     network = load_model(model)
-    if task not in TASKS:
-        raise DataError(f"There is no task '{task}'; choose from: {', '.join(TASKS)}.")
-    asked = {"model": weights_identity(network), "task": task, "steps": steps, "execute": execute, "limit": limit}
-    policies = [ModelPolicy(network, steps, number) for number in range(episodes)]  # refuses before anything is made
-    claim_folder(out, json.dumps(asked, indent=2) + "\n", "rollouts of another model or with other settings")
-    environment = Environment(TASKS[task])
-    camera = Camera(environment.model, max(network.config.picture.height, network.config.picture.width))
+    if rollouts.task not in TASKS:
+        raise DataError(f"There is no task '{rollouts.task}'; choose from: {', '.join(TASKS)}.")
+    scenes = range(rollouts.first, rollouts.first + rollouts.episodes)
+    policies = {scene: ModelPolicy(network, rollouts.steps, scene) for scene in scenes}  # refuses before any is made
+    told = {name: value for name, value in asdict(rollouts).items() if name not in ("episodes", "first")}
+    told["model"] = weights_identity(network)
+    claim_folder(out, json.dumps(told, indent=2) + "\n", "rollouts of another model or with other settings")
+    environment = Environment(TASKS[rollouts.task])
+    camera = Camera(environment.model, rollouts.size)
     succeeded = 0
     with Progress(console=Console(stderr=True)) as progress:
-        for number, policy in enumerate(progress.track(policies, description=f"{model} at {task}")):
-            path = out / f"rollout_{number:04d}.json"
+        for scene in progress.track(scenes, description=f"{model} at {rollouts.task}"):
+            path = out / f"rollout_{scene:04d}.json"
             if not path.is_file():
-                went = roll_out(environment, camera, policy, number, execute, limit)
+                went = roll_out(environment, camera, policies[scene], scene, rollouts.execute, rollouts.limit)
                 encode_video(path.with_suffix(".mp4"), went.seen.frames(camera=CAMERAS[0]), CONTROL_HZ)
                 with replacing(path) as partial_file:
                     partial_file.write_text(json.dumps({"success": went.success, "frames": went.seen.length}) + "\n")

@@ -17,7 +17,7 @@ def test_the_vision_tower_of_a_siglip_that_transformers_wrote_gives_what_it_give
     assert {name: ours.config[name] for name in VISION} == VISION
     pictures = torch.rand(2, 3, 3, 48, 48) * 2 - 1
     expected = theirs.vision_model(pixel_values=pictures.flatten(0, 1)).last_hidden_state
-    torch.testing.assert_close(ours(pictures), expected.reshape(2, 3 * 9, 24))
+    torch.testing.assert_close(ours(pictures), expected.reshape(2, 3, 9, 24))
 
 
 def test_a_vision_tower_alone_is_read_and_its_shape_makes_another_one(tmp_path: Path) -> None:

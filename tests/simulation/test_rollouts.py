@@ -22,7 +22,7 @@ from worldvalue.simulation.oracle import run_plan
 from worldvalue.simulation.plan import draw_plan
 from worldvalue.simulation.rollouts import SEED, roll_out
 from worldvalue.simulation.tasks import TASKS
-from worldvalue.trials import try_policy
+from worldvalue.trials import Rollouts, try_policy
 from worldvalue.types import DataError, Episode
 
 LIFT = TASKS["lift"]
@@ -68,13 +68,23 @@ def test_a_model_that_tells_actions_moves_the_robot(
     )
     assert actions.shape == (8, 7)
     model.save(tmp_path / "model")
-    assert try_policy(str(tmp_path / "model"), "lift", 1, tmp_path / "out", 1, execute=8, limit=9) == 0
+    asked = Rollouts(episodes=1, size=64, steps=1, limit=9)
+    assert try_policy(str(tmp_path / "model"), asked, tmp_path / "out") == 0
+    assert try_policy(str(tmp_path / "model"), replace(asked, first=1), tmp_path / "out") == 0
+    assert (tmp_path / "out" / "rollout_0001.json").is_file()
     assert json.loads((tmp_path / "out" / "rollout_0000.json").read_text()) == {"success": False, "frames": 9}
     assert (tmp_path / "out" / "rollout_0000.mp4").stat().st_size > 0
     with pytest.raises(DataError, match="rollouts of another model or with other settings"):
-        try_policy(str(tmp_path / "model"), "lift", 1, tmp_path / "out", 2, execute=8, limit=9)
+        try_policy(str(tmp_path / "model"), replace(asked, steps=2), tmp_path / "out")
     with pytest.raises(DataError, match="no task 'juggle'"):
-        try_policy(str(tmp_path / "model"), "juggle", 1, tmp_path / "out", 1, execute=8, limit=9)
+        try_policy(str(tmp_path / "model"), replace(asked, task="juggle"), tmp_path / "out")
+
+
+def test_a_model_that_has_learned_videos_alone_is_no_policy_yet() -> None:
+    config = small_mv_wam_config()
+    model = Estimator(replace(config, model=replace(config.model, weights={"video": 1.0})))
+    with pytest.raises(DataError, match="has not learned actions yet"):
+        ModelPolicy(model, steps=1, seed=0)
 
 
 def _wide(config: object) -> dict[str, int]:
@@ -85,5 +95,5 @@ def _wide(config: object) -> dict[str, int]:
 def test_a_model_that_tells_no_actions_is_no_policy(tmp_path: Path) -> None:
     small_estimator().save(tmp_path / "model")
     with pytest.raises(DataError, match="WVM tells no actions"):
-        try_policy(str(tmp_path / "model"), "lift", 1, tmp_path / "out", 1, execute=8, limit=9)
+        try_policy(str(tmp_path / "model"), Rollouts(episodes=1), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ SMALLEST = 1e-6
 
 
 class Scale(nn.Module):
-    """All of the training data lies in [-1, 1], number by number (ViVa section 3.2); unfitted it changes nothing.
+    """The training data lies in [-1, 1], number by number (ViVa section 3.2); unfitted it changes nothing.
 
     By the range and not by the deviation: a number that hardly ever moves, such as the tilt of a hand that points down,
     would otherwise reach fifty deviations in the few episodes where it does, and drown all others in a loss.
@@ -30,13 +30,25 @@ class Scale(nn.Module):
         self.register_buffer("reach", torch.ones(numbers))
 
     @property
+    def fitted(self) -> bool:
+        """Whether it has seen data."""
+        return bool((self.centre != 0).any() or (self.reach != 1).any())
+
+    @property
     def ends(self) -> tuple[float, float]:
         """Least and greatest of the training data, of a scale of one number."""
         return (self.centre - self.reach).item(), (self.centre + self.reach).item()
 
-    def fit(self, rows: NDArray[np.floating]) -> None:
-        """Set the scale by all rows ``(n, P)`` of the training data."""
-        low, high = (torch.from_numpy(np.asarray(end, dtype=np.float32)) for end in (rows.min(0), rows.max(0)))
+    def fit(self, rows: NDArray[np.floating], outside: float = 0.0) -> None:
+        """Set the scale by all rows ``(n, P)`` of the training data.
+
+        Args:
+            rows: see there.
+            outside: share of the rows that may lie beyond -1, and as many beyond 1. With some, a few wild numbers do
+                not press all others together.
+        """
+        ends = np.quantile(rows, (outside, 1.0 - outside), axis=0).astype(np.float32)
+        low, high = map(torch.from_numpy, ends)
         self.centre.copy_((low + high) / 2)
         self.reach.copy_(((high - low) / 2).clamp(min=SMALLEST))
 
@@ -47,3 +59,9 @@ class Scale(nn.Module):
     def inverse(self, x: Tensor) -> Tensor:
         """Numbers ``(..., P)`` in their own units."""
         return x * self.reach + self.centre
+
+
+def mean_known(errors: Tensor, known: Tensor) -> Tensor:
+    """Mean of the errors where ``known``, of the same shape or one that is spread over it; 0 where nothing is."""
+    known = known.expand_as(errors)
+    return (errors * known).sum() / known.sum().clamp(min=1)

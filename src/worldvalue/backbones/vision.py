@@ -75,7 +75,7 @@ class VisionEncoder(nn.Module):
         return self.encoder.config.hidden_size
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Features ``(B, V * N, dim)`` of pictures ``(B, V, 3, H, W)`` in [-1, 1], one view after another."""
+        """Features ``(B, V, N, dim)`` of pictures ``(B, V, 3, H, W)`` in [-1, 1]."""
         side = self.encoder.config.image_size
         resized = F.interpolate(pictures.flatten(0, 1), (side, side), mode="bilinear", antialias=True)
-        return self.encoder(pixel_values=resized).last_hidden_state.unflatten(0, pictures.shape[:2]).flatten(1, 2)
+        return self.encoder(pixel_values=resized).last_hidden_state.unflatten(0, pictures.shape[:2])

@@ -83,11 +83,13 @@ def rollout(
     steps: Annotated[int, typer.Option(min=1, help="Euler steps of a chunk of actions.")] = 5,
     execute: Annotated[int, typer.Option(min=1, help="Actions carried out before the model is asked again.")] = 8,
     limit: Annotated[int, typer.Option(min=1, help="Steps of 0.1 s until a rollout has failed.")] = 400,
+    first: Annotated[int, typer.Option(min=0, help="First scene; choose settings on others than you report.")] = 0,
+    size: Annotated[int, typer.Option(min=16, help="Width and height of the data's pictures; even.")] = 128,
 ) -> None:
     """Let a model move the simulated robot and count what succeeds; start again to continue a stopped run."""
-    from worldvalue.trials import try_policy
+    from worldvalue.trials import Rollouts, try_policy
 
-    succeeded = try_policy(model, task, episodes, out, steps, execute, limit)
+    succeeded = try_policy(model, Rollouts(task, episodes, first, size, steps, execute, limit), out)
     typer.echo(f"{task}: {succeeded} of {episodes} rollouts succeeded; videos are in {out}.")
 
 

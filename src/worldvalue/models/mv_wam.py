@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from worldvalue import flow_matching as fm
 from worldvalue.backbones.experts import ExpertConfig, ExpertStream, silent
 from worldvalue.backbones.joint_attention import KeysValues, StreamBlock, repeated
-from worldvalue.backbones.scales import Scale
+from worldvalue.backbones.scales import Scale, mean_known
 from worldvalue.backbones.text import example_text, own_encoder, states_of
-from worldvalue.backbones.video_dit import VideoDiT
+from worldvalue.backbones.video_dit import VideoDiT, VideoOutput
 from worldvalue.backbones.video_vae import FOLD, VideoVAE
 from worldvalue.backbones.vision import VisionEncoder
 from worldvalue.flow_matching import Parameterization
@@ -118,6 +118,10 @@ class Context(NamedTuple):
     read: list[KeysValues]
 
 
+MAX_VIEWS = 3
+"""Pictures of a frame that the expert can tell apart."""
+
+
 class ActionValueExpert(ExpertStream):
     """The narrow expert: one way in and out for states and actions, another for the value.
 
@@ -132,10 +136,13 @@ class ActionValueExpert(ExpertStream):
         self.action_in, self.action_out = nn.Linear(unified, config.width), silent(nn.Linear(config.width, unified))
         self.value_in, self.value_out = nn.Linear(1, config.width), silent(nn.Linear(config.width, 1))
         self.view_embedder = nn.Linear(vision_dim, config.width)
+        self.view_marks = nn.Parameter(torch.zeros(MAX_VIEWS, 1, config.width))
 
     def read(self, text: Tensor, views: Tensor) -> list[KeysValues]:
-        """Per layer, keys and values: odd ones of text ``(B, L, text_dim)``, even ones of features ``(B, n, dim)``."""
-        told = (self.view_embedder(views), self.text_embedder(text))
+        """Per layer, keys and values: odd ones of text ``(B, L, text_dim)``, even ones of features ``(B, V, n, dim)``,
+        each view's marked as its own."""
+        seen = self.view_embedder(views) + self.view_marks[: views.shape[1]]
+        told = (seen.flatten(1, 2), self.text_embedder(text))
         return [cast(StreamBlock, block).read_text(told[layer % 2]) for layer, block in enumerate(self.blocks)]
 
 
@@ -151,7 +158,7 @@ class MVWAM(nn.Module):
     """
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
-    max_views: ClassVar[int] = 3
+    max_views: ClassVar[int] = MAX_VIEWS
     losses_known: ClassVar[frozenset[str]] = frozenset(Parts._fields)
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
@@ -169,10 +176,20 @@ class MVWAM(nn.Module):
 
     @property
     def window(self) -> Window:
-        """A frame and those that the chunk's actions lead to; the state and the picture before them."""
+        """A frame and those that the chunk's actions lead to; the state and the picture before them.
+
+        In the first stage the frames alone.
+        """
         chunk = range(1, 1 + self.config.chunk)
         shown = (1, *(tick + 1 for tick in chunk))
+        if self._video_alone:
+            return Window(1, shown, 1, data_rate=True)
         return Window(1, shown, 1, (1,), 1, actions=tuple(chunk), pictures=(1,), data_rate=True)
+
+    @property
+    def _video_alone(self) -> bool:
+        """Whether this is the paper's first stage."""
+        return set(self.config.weights) == {"video"}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -211,19 +228,26 @@ class MVWAM(nn.Module):
                 ``(B, L)`` ids.
         """
         text = states_of(batch, self.text)
-        context = self.observe({**batch, "latents": batch["latents"][:, :, :1], "text": text})
-        action = self._unified("action", batch["actions"])
-        data = Parts(batch["latents"][:, :, 1:], action.nan_to_num(), spread(batch["values"][:, 1:, None]))
-        noise = self._within(Parts(*(torch.randn_like(part) for part in data)))
         sigma = fm.sample_sigma(len(text), device=text.device)
-        noised = Parts(*(fm.interpolate(x, y, sigma) for x, y in zip(data, noise, strict=True)))
-        told = self._outputs(noised, sigma, context, experts=set(self.config.weights) != {"video"})
-        losses = {}
-        for name in self.config.weights:
-            target = self.put_out[name].target(getattr(data, name), getattr(noise, name))
-            error = (getattr(told, name).float() - target).square()
-            losses[name] = _over_known(error, action) if name == "action" else error.mean()
-        return losses
+        current, future = batch["latents"][:, :, :1], batch["latents"][:, :, 1:]
+        if self._video_alone:
+            noise = torch.randn_like(future)
+            seen = self._see(current, fm.interpolate(future, noise, sigma), sigma, self.video.read_text(text))
+            return {"video": self._errors("video", _future(seen), future, noise).mean()}
+        context = self.observe({**batch, "latents": current, "text": text})
+        action = self._unified("action", batch["actions"])
+        data = Parts(future, action.nan_to_num(), spread(batch["values"][:, 1:, None]))
+        noises = self._within(Parts(*(torch.randn_like(part) for part in data)))
+        noised = Parts(*(fm.interpolate(x, y, sigma) for x, y in zip(data, noises, strict=True)))
+        told = self._outputs(noised, sigma, context)._asdict()
+        errors = {name: self._errors(name, told[name], getattr(data, name), getattr(noises, name)) for name in told}
+        means = {name: error.mean() for name, error in errors.items()}
+        means["action"] = mean_known(errors["action"], action.isfinite())
+        return {name: means[name] for name in self.config.weights}
+
+    def _errors(self, name: str, told: Tensor, data: Tensor, noise: Tensor) -> Tensor:
+        """Squared errors of what is put out for a part."""
+        return (told.float() - self.put_out[name].target(data, noise)).square()
 
     def _unified(self, name: str, numbers: Tensor) -> Tensor:
         """States or actions ``(B, n, P or A)`` in [-1, 1] and padded to ``(B, n, U)`` with NaN."""
@@ -245,15 +269,16 @@ class MVWAM(nn.Module):
         read = self.expert.read(text, self.vision(batch["pictures"][:, 0]))
         return Context(batch["latents"], state, self.video.read_text(text), read)
 
-    def _outputs(self, noised: Parts, sigma: Tensor, context: Context, experts: bool = True) -> Parts:
-        """What the experts put out at noise levels ``sigma`` ``(B,)``; without ``experts`` the video's alone."""
-        clip = torch.cat((context.current.to(noised.video.dtype), noised.video), dim=2)
+    def _see(self, current: Tensor, noised: Tensor, sigma: Tensor, text: list[KeysValues]) -> VideoOutput:
+        """What the video expert makes of a clean frame ``(B, C, 1, h, w)`` and noised ones after it."""
+        clip = torch.cat((current.to(noised.dtype), noised), dim=2)
         levels = sigma[:, None].expand(-1, clip.shape[2]).clone()
         levels[:, 0] = 0.0
-        seen = self.video(clip, levels, context.video_text)
-        video = seen.velocity[:, :, 1:]
-        if not experts:
-            return Parts(video, torch.zeros_like(noised.action), torch.zeros_like(noised.value))
+        return self.video(clip, levels, text)
+
+    def _outputs(self, noised: Parts, sigma: Tensor, context: Context) -> Parts:
+        """What the experts put out at noise levels ``sigma`` ``(B,)``."""
+        seen = self._see(context.current, noised.video, sigma, context.video_text)
         tokens = torch.cat((context.state.to(noised.action.dtype), noised.action), dim=1)
         levels = sigma[:, None].expand(-1, tokens.shape[1]).clone()
         levels[:, 0] = 0.0
@@ -263,7 +288,7 @@ class MVWAM(nn.Module):
         value, _ = self.expert.run(
             self.expert.value_in(noised.value), sigma[:, None], context.read, now, _both(seen.keys_values, own)
         )
-        return Parts(video, self.expert.action_out(acting[:, 1:]), self.expert.value_out(value))
+        return Parts(_future(seen), self.expert.action_out(acting[:, 1:]), self.expert.value_out(value))
 
     def denoise(self, context: Context, noise: Tensor, steps: int) -> Parts:
         """Video, actions and value that Euler steps lead to, ``(B * S, ...)`` each.
@@ -329,10 +354,9 @@ def _parameterizations(told: Mapping[str, str]) -> dict[str, Parameterization]:
         raise DataError(f"parameterizations gives each of {', '.join(Parts._fields)} one of: {known}.") from error
 
 
-def _over_known(error: Tensor, told: Tensor) -> Tensor:
-    """Mean error over the numbers that are there: neither padding nor beyond the episode's end."""
-    known = told.isfinite()
-    return (error * known).sum() / known.sum().clamp(min=1)
+def _future(seen: VideoOutput) -> Tensor:
+    """What is put out for the frames after the first."""
+    return seen.velocity[:, :, 1:]
 
 
 def _both(one: Sequence[KeysValues], other: Sequence[KeysValues]) -> list[KeysValues]:

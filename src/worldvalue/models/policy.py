@@ -20,12 +20,14 @@ class ModelPolicy:
         seed: of the noise.
 
     Raises:
-        DataError: the model tells no actions.
+        DataError: the model tells no actions, or has not learned to.
     """
 
     def __init__(self, estimator: Estimator, steps: int, seed: int) -> None:
         if not isinstance(estimator.model, ActingModel):
             raise DataError(f"{type(estimator.model).__name__} tells no actions; give an MV-WAM or a WAV.")
+        if "action" not in estimator.model.config.weights:
+            raise DataError("This model has not learned actions yet; train its next stage, with a loss 'action'.")
         self.estimator = estimator
         self.model: ActingModel = estimator.model
         self.steps = steps

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from worldvalue import flow_matching as fm
 from worldvalue.backbones.injection import averaged, broadcast, mean_of, repeat_padded
 from worldvalue.backbones.joint_attention import KeysValues, StreamBlock, repeated
-from worldvalue.backbones.scales import Scale
+from worldvalue.backbones.scales import Scale, mean_known
 from worldvalue.backbones.text import example_text, own_encoder, states_of
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import VideoVAE
@@ -153,7 +153,7 @@ class ViVa(nn.Module):
         losses = {"value": error[:, -1].mean()}
         if self._tells_future:
             known = batch["states"][:, 1].isfinite().all(-1)
-            losses["state"] = (error[:, 0] * known).sum() / known.sum().clamp(min=1)
+            losses["state"] = mean_known(error[:, 0], known)
         return {name: losses[name] for name in self.config.weights}
 
     def _targets(self, batch: Batch) -> Tensor:

@@ -31,7 +31,7 @@ from worldvalue import flow_matching as fm
 from worldvalue.backbones.experts import Expert, ExpertConfig, in_line
 from worldvalue.backbones.joint_attention import KeysValues, StreamBlock, repeated
 from worldvalue.backbones.ltx_video import LTXVideoDiT
-from worldvalue.backbones.scales import Scale
+from worldvalue.backbones.scales import Scale, mean_known
 from worldvalue.backbones.text import example_text, own_encoder, states_of
 from worldvalue.backbones.video_vae import VideoVAE
 from worldvalue.types import Batch, DataError, Window
@@ -225,7 +225,7 @@ class WAV(nn.Module):
             read = self.action.read_layers(imagined.hidden)
             told = self._action(fm.interpolate(actions, noise, sigma), sigma, read, seen, context)
             error = (told.float() - fm.velocity(actions, noise)).square()
-            losses["action"] = (error * known).sum() / known.sum().clamp(min=1)
+            losses["action"] = mean_known(error, known)
         return losses
 
     def observe(self, batch: Batch) -> Context:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from worldvalue import flow_matching as fm
 from worldvalue.backbones.experts import Expert, ExpertConfig
 from worldvalue.backbones.joint_attention import KeysValues, StreamBlock
-from worldvalue.backbones.scales import Scale
+from worldvalue.backbones.scales import Scale, mean_known
 from worldvalue.backbones.text import example_text, own_encoder, states_of
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import FOLD, VideoVAE
@@ -178,7 +178,7 @@ class WVM(nn.Module):
         told = self._outputs(context, prefix)(torch.randn_like(states[:, None, :, :1]), torch.ones_like(prefix))
         known = states.isfinite()
         error = told[:, 0, :, self.head.outputs :].float() - self.scales["state"](states).nan_to_num()
-        return (error.square() * known).sum() / known.sum().clamp(min=1)
+        return mean_known(error.square(), known)
 
     def stream(self, context: Context, prefix: Tensor) -> Stream:
         """The value stream as its head sees it; ``prefix`` ``(B, S)``: value before the chunk, in [0, 1]."""

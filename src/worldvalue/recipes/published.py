@@ -125,7 +125,7 @@ def mv_wam_wan21_1b() -> Recipe:
     )
     return like_mv_wam(
         Recipe(
-            estimator=EstimatorConfig(model, "AutoencoderKLWan", vae, PictureSettings(240, 320)),
+            estimator=EstimatorConfig(model, "AutoencoderKLWan", vae, PictureSettings(240, 320, views=3)),
             training=TrainingSettings(steps=15_000, batch=16, weight_decay=0.01),
         )
     )

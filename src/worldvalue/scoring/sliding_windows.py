@@ -133,13 +133,15 @@ class Scorer:
         settings: how it scores; where they say so, the model's layers are compiled in place.
 
     Raises:
-        DataError: the stride would leave frames that no window covers.
+        DataError: the stride would leave frames that no window covers, or the model has learned no values.
     """
 
     estimator: Estimator
     settings: ScoreSettings
 
     def __post_init__(self) -> None:
+        if set(self.estimator.model.config.weights) == {"video"}:
+            raise DataError("This model has learned videos alone; train its next stage, with a loss 'value'.")
         chunk = self.estimator.model.window.chunk
         if not 1 <= self.settings.stride <= chunk:
             raise DataError(f"The stride must be 1 to {chunk} frames, not {self.settings.stride}.")
