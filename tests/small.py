@@ -72,9 +72,8 @@ def small_viva_config(states: int = 3) -> EstimatorConfig:
     """A ViVa as wide and deep on the same pictures, codes and instructions; horizon 5."""
     config = small_config()
     base = config.model
-    video = {**base.video, "in_channels": 4, "out_channels": 4}
     weights = {"state": 0.5, "value": 1.0} if states else {"value": 1.0}
-    model = ViVaConfig(video, base.text, 32, (8, 8), text_pool=4, states=states, horizon=5, weights=weights)
+    model = ViVaConfig(base.video, base.text, 32, (8, 8), text_pool=4, states=states, horizon=5, weights=weights)
     return replace(config, model=model)
 
 
@@ -145,7 +144,7 @@ def small_classifier_config() -> EstimatorConfig:
         layers=1,
         heads=2,
         patch=4,
-        code_channels=4,
+        code_channels=16,
         latent_size=(8, 8),
         text=config.model.text,
         text_length=32,

@@ -99,5 +99,5 @@ def test_the_table_gives_mean_and_half_the_spread_over_seeds() -> None:
 @pytest.mark.parametrize("name", list(VARIANTS))
 def test_every_variants_settings_fit_its_recipe(name: str) -> None:
     variant = VARIANTS[name]
-    assert all(find_recipe(variant.model, "tiny", stage.settings) for stage in variant.stages)
+    assert all(find_recipe(stage.model or variant.model, "tiny", stage.settings) for stage in variant.stages)
     assert set(ABLATIONS) < set(VARIANTS)

@@ -27,6 +27,7 @@ class Stage:
         without: losses that are left out, where the recipe has them.
         share: of the number of steps that was asked for.
         name: of a run that all models and seeds share which begin with it; None where each has its own.
+        model: whose recipe, if not the variant's.
         whole: whether it goes on with all weights of the stage before; else with its video stream, autoencoder and
             text encoder, and the rest starts new.
     """
@@ -35,6 +36,7 @@ class Stage:
     without: tuple[str, ...] = ()
     share: float = 1.0
     name: str | None = None
+    model: str | None = None
     whole: bool = False
 
 
@@ -53,7 +55,7 @@ class Variant:
     model: str = "wvm"
 
 
-VIDEO_ALONE = Stage(('frozen=["value"]',), without=("value", "state"), name="video")
+VIDEO_ALONE = Stage(('frozen=["value"]',), without=("value", "state"), name="video", model="wvm")
 """A WVM's video stream and text encoder on videos alone, which takes the place of a pretrained video model."""
 
 
@@ -131,7 +133,7 @@ class Trainings:
 
     def _recipe(self, variant: Variant, stage: Stage, seed: int) -> Recipe:
         settings = [*self.settings, *stage.settings, f"training.seed={seed}"]
-        recipe = find_recipe(variant.model, self.recipe, settings)
+        recipe = find_recipe(stage.model or variant.model, self.recipe, settings)
         model, training = recipe.estimator.model, recipe.training
         weights = {name: weight for name, weight in model.weights.items() if name not in stage.without}
         return replace(

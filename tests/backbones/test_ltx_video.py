@@ -175,9 +175,36 @@ def test_diffusers_and_we_read_each_others_files(tmp_path: Path) -> None:
             assert torch.equal(tensor, again.state_dict()[name])
 
 
-def test_a_configuration_with_larger_patches_is_refused() -> None:
-    with pytest.raises(ValueError, match="patch_size"):
-        LTXVideoDiT(**CONFIG, patch_size=2)
+def test_a_configuration_that_folds_frames_is_refused() -> None:
+    with pytest.raises(ValueError, match="patch_size_t"):
+        LTXVideoDiT(**CONFIG, patch_size_t=2)
+
+
+@torch.no_grad()
+def test_patches_are_tokens_and_come_back_to_where_they_were() -> None:
+    """A token that sees itself alone puts out what lies in its own patch."""
+    channels = 4
+    dit = LTXVideoDiT(**{**CONFIG, "in_channels": 4 * channels, "out_channels": 4 * channels}, patch_size=2).eval()
+    assert dit.channels == channels
+    latents, times = torch.randn(1, 1, channels, 2, 8, 6), torch.tensor([[0.0, 0.5]])
+    tokens = dit._tokens(latents)
+    assert tokens.shape == (1, 1, 2, 4, 3, 4 * channels)
+    patch = tokens[0, 0, 1, 2, 1].unflatten(0, (channels, 2, 2))
+    assert torch.equal(patch, latents[0, 0, :, 1, 4:6, 2:4])
+    dit._read_out = lambda hidden, time: tokens.flatten(2, 4)  # as if it put out what it was given
+    text = torch.randn(1, 5, CONFIG["caption_channels"])
+    assert torch.equal(dit(latents, torch.zeros(1, 2), times, text).velocity, latents)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("more", [0, 8])
+def test_with_more_channels_in_than_out_it_is_told_where_something_stands(more: int) -> None:
+    """Rotary embeddings tell how far apart tokens are: on an empty picture all are the same."""
+    torch.manual_seed(0)
+    dit = LTXVideoDiT(**{**CONFIG, "in_channels": 4 + more, "out_channels": 4}).eval()
+    text = torch.randn(1, 5, CONFIG["caption_channels"])
+    (tokens,) = dit(torch.zeros(1, 1, 4, 1, 8, 8), torch.zeros(1, 1), torch.zeros(1, 1), text).hidden[-1]
+    assert torch.allclose(tokens, tokens[:1].expand_as(tokens), atol=1e-4) == (more == 0)
 
 
 def test_the_papers_size_is_ltx_video_2b() -> None:

@@ -62,12 +62,12 @@ def test_a_single_picture_becomes_a_latent_that_is_that_of_a_video_of_one_frame(
     assert items.shape == (3, 2, 3, 32, 32)
     latents = vae.per_image(items[:, 1])
     torch.testing.assert_close(latents[0], vae._encode(items[0, 1][None, :, None])[0, :, 0])
-    assert latents.shape[1] == vae.image_channels
+    assert latents.shape[1] == vae.channels
     frames = small_estimator().vae
     codes = frames.items(pictures)
-    assert torch.equal(frames.per_image(codes[:, 1]), codes[:, 1])
+    assert torch.equal(frames.per_image(codes[:, 1]), codes[:, 1].repeat(1, 4, 1, 1))
     torch.testing.assert_close(codes[2, 0], frames.per_frame(pictures_to_float(pictures[2, :1]))[0])
-    assert codes.shape[2] == frames.image_channels
+    assert frames.per_image(codes[:, 1]).shape[1] == frames.channels
 
 
 @torch.no_grad()

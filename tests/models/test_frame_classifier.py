@@ -24,7 +24,7 @@ def _observe(model: FrameClassifier, batch: dict[str, torch.Tensor]) -> torch.Te
 @torch.no_grad()
 def test_a_frames_outputs_depend_on_that_frame_and_the_instruction_alone() -> None:
     model = _model()
-    latents = torch.randn(1, 4, 4, 8, 8)
+    latents = torch.randn(1, 4, 16, 8, 8)
     text = model.text(model.text.tokenize(["lift the cube"]))
     before = model.observe({"latents": latents, "text": text})
     other = latents.clone()
@@ -38,7 +38,7 @@ def test_a_frames_outputs_depend_on_that_frame_and_the_instruction_alone() -> No
 @torch.no_grad()
 def test_it_is_told_where_in_the_frame_something_stands() -> None:
     model = _model()
-    latents, text = torch.zeros(2, 1, 4, 8, 8), torch.zeros(2, 8, 16)
+    latents, text = torch.zeros(2, 1, 16, 8, 8), torch.zeros(2, 8, 16)
     latents[0, 0, :, :4, :4] = latents[1, 0, :, 4:, 4:] = 1.0  # the same patch, at opposite corners
     first, second = model.observe({"latents": latents, "text": text})
     assert not torch.allclose(first, second, atol=1e-4)
@@ -86,7 +86,7 @@ def test_it_is_a_value_model_and_refuses_what_does_not_fit() -> None:
 def test_scoring_sees_what_training_sees() -> None:
     """torch takes another way through its layers when nothing is trained."""
     model = _model()
-    seen = {"latents": torch.randn(2, 4, 4, 8, 8), "text": torch.randn(2, 8, 16)}
+    seen = {"latents": torch.randn(2, 4, 16, 8, 8), "text": torch.randn(2, 8, 16)}
     quick = model.eval().observe(seen)
     with torch.enable_grad():
         plain = model.train().observe(seen)

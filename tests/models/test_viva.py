@@ -43,9 +43,9 @@ def _caught(model: ViVa, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, 
 
 def test_the_sequence_is_blank_state_views_then_noised_future_state_and_value() -> None:
     model = _model()
-    batch = {**model.example_batch(2), "latents": torch.randn(2, 3, 4, 8, 8)}
+    batch = {**model.example_batch(2), "latents": torch.randn(2, 3, 16, 8, 8)}
     sequence, levels = _caught(model, batch)
-    assert sequence.shape == (2, 7, 4, 8, 8)
+    assert sequence.shape == (2, 7, 16, 8, 8)
     assert not sequence[:, 0].any()
     scaled = model.scales["state"](batch["states"])
     assert torch.equal(sequence[:, 1], repeat_padded(scaled[:, 0], model.frame))

@@ -4,9 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.small import painted_episode, small_estimator
+from tests.small import painted_episode, small_estimator, small_wav_config
 
-from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings, score
+from worldvalue.models import Estimator
+from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings, _Track, score
 from worldvalue.types import DataError, Episode
 
 SETTINGS = ScoreSettings(draws=3, steps=2)
@@ -77,6 +78,18 @@ def test_one_broken_episode_does_not_stop_the_others() -> None:
     outcomes = Scorer(small_estimator(), SETTINGS)([bad, good])
     assert isinstance(outcomes[0], DataError)
     assert len(outcomes[1].mean) == 30
+
+
+@pytest.mark.parametrize("fps", [10.0, 30.0])
+def test_a_model_that_counts_frames_of_the_data_is_shown_those_and_no_others(fps: float) -> None:
+    config = small_wav_config()
+    model = replace(config.model, memory=2, memory_gap=7)
+    episode = painted_episode(length=90, fps=fps)
+    episode = Episode(**{**episode.__dict__, "proprioception": np.arange(90.0, dtype=np.float32)[:, None].repeat(3, 1)})
+    track = _Track(Estimator(replace(config, model=model)), episode, ScoreSettings(draws=1))
+    now = int(track.scored[3])
+    np.testing.assert_array_equal(track._frames(3, track.shown), [max(now - 14, 0), max(now - 7, 0), now])
+    assert track.window(3)["states"].flatten().tolist() == [now] * 3
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 19, 21])

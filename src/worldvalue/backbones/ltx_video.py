@@ -20,10 +20,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from torch import Tensor
 
-from worldvalue.backbones.video_dit import TIMESTEPS
+from worldvalue.backbones.video_dit import TIMESTEPS, places
 from worldvalue.backbones.video_vae import VideoVAE
 
 JOIN_EVERY = 3
@@ -70,18 +71,25 @@ class Conditions(NamedTuple):
 class LTXVideoDiT(LTXVideoTransformer3DModel):
     """LTX-Video's transformer over several views, a noise level and a time for each latent frame.
 
-    Built and loaded like the diffusers class: ``LTXVideoDiT(**config)``, ``LTXVideoDiT.from_pretrained(folder)``.
+    Built and loaded like the diffusers class: ``LTXVideoDiT(**config)``, ``LTXVideoDiT.from_pretrained(folder)``. One
+    that takes more channels (``in_channels``) than it gives (``out_channels``) is shown each token's place in the
+    others (``places``).
 
     Raises:
-        ValueError: When the configuration folds several latent pixels into a token.
+        ValueError: the configuration folds several latent frames into a token.
     """
 
     # diffusers reads the configuration's keys off this signature, which `wraps` keeps.
     @functools.wraps(LTXVideoTransformer3DModel.__init__)  # type: ignore[misc]
     def __init__(self, *args: object, **config: object) -> None:
         super().__init__(*args, **config)
-        if self.config.patch_size != 1 or self.config.patch_size_t != 1:
-            raise ValueError("LTXVideoDiT makes a token of every latent pixel: patch_size and patch_size_t must be 1.")
+        if self.config.patch_size_t != 1:
+            raise ValueError("LTXVideoDiT folds no latent frames into a token: patch_size_t must be 1.")
+
+    @property
+    def channels(self) -> int:
+        """C, of the latents."""
+        return self.proj_out.out_features // self.config.patch_size**2
 
     def forward(
         self, latents: Tensor, sigma: Tensor, times: Tensor, text: Tensor, text_mask: Tensor | None = None
@@ -103,8 +111,9 @@ class LTXVideoDiT(LTXVideoTransformer3DModel):
             text: ``(B, L, text_dim)`` states of the text encoder.
             text_mask: ``(B, L)``, 1 for a word and 0 for padding; None when there is no padding.
         """
-        batch, views, _, frames, height, width = latents.shape
-        hidden = self.proj_in(latents.movedim(2, -1).flatten(0, 1).flatten(1, 3))
+        tokens = self._tokens(latents)
+        batch, views, frames, height, width, _ = tokens.shape
+        hidden = self.proj_in(tokens.flatten(0, 1).flatten(1, 3))
         time, modulation = self._embed_sigma(sigma, height * width, hidden.dtype)
         # Finite, as in diffusers: minus infinity would make a text that is all padding give no numbers.
         bias = None if text_mask is None else (text_mask[:, None].to(hidden.dtype) - 1) * 10000.0
@@ -116,7 +125,17 @@ class LTXVideoDiT(LTXVideoTransformer3DModel):
             hidden = block(hidden.reshape(len(given.modulation), -1, hidden.shape[-1]), *given)
             states.append(hidden.reshape(batch, -1, hidden.shape[-1]))
         velocity = self._read_out(hidden.reshape(batch, views, -1, hidden.shape[-1]), time)
-        return LTXVideoOutput(velocity.unflatten(2, (frames, height, width)).movedim(-1, 2), states)
+        patches = velocity.unflatten(2, (frames, height, width)).movedim(-1, 3)
+        return LTXVideoOutput(F.pixel_shuffle(patches, self.config.patch_size).movedim(3, 2), states)
+
+    def _tokens(self, latents: Tensor) -> Tensor:
+        """Numbers ``(B, V, T, h, w, n)`` of each patch, and its place where it is shown."""
+        patches = F.pixel_unshuffle(latents.movedim(2, 3), self.config.patch_size)
+        *outer, known, height, width = patches.shape
+        if self.config.in_channels > known:
+            shown = places(self.config.in_channels - known, height, width).to(patches)
+            patches = torch.cat((patches, shown.expand(*outer, -1, -1, -1)), dim=3)
+        return patches.movedim(3, -1)
 
     def _embed_sigma(self, sigma: Tensor, tokens: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Embedding ``(B, T H W, D)`` and modulation ``(B, T H W, 6 D)`` of one view with so many tokens a frame."""
@@ -125,7 +144,8 @@ class LTXVideoDiT(LTXVideoTransformer3DModel):
         return time, modulation
 
     def _rotary(self, times: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        rows, columns = (LATENT_PIXELS * torch.arange(size, device=times.device) for size in (height, width))
+        pixels = LATENT_PIXELS * self.config.patch_size
+        rows, columns = (pixels * torch.arange(size, device=times.device) for size in (height, width))
         places = torch.broadcast_tensors(times.float()[:, :, None, None], rows[:, None], columns)
         coordinates = torch.stack(places, dim=1).flatten(2)
         cos, sin = self.rope(coordinates, video_coords=coordinates)
@@ -151,7 +171,7 @@ class LTXVAE(VideoVAE):
     def __init__(self, config: Mapping[str, Any], autoencoder: AutoencoderKLLTXVideo | None = None) -> None:
         super().__init__()
         self.autoencoder = autoencoder or AutoencoderKLLTXVideo(**config)
-        self.channels = self.image_channels = self.autoencoder.config.latent_channels
+        self.channels = self.autoencoder.config.latent_channels
         self.scale = LATENT_PIXELS
 
     def per_frame(self, frames: Tensor) -> Tensor:

@@ -101,7 +101,6 @@ class FrameVAE(VideoVAE):
         self.autoencoder = AutoencoderKL(**config)
         self.code_channels = self.autoencoder.config.latent_channels
         self.channels = FOLD * self.code_channels
-        self.image_channels = self.code_channels
         self.scale = self.PATCH * 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
         self.register_buffer("mean", torch.zeros(self.code_channels))
         self.register_buffer("std", torch.ones(self.code_channels))
@@ -147,8 +146,8 @@ class FrameVAE(VideoVAE):
         return self.per_window(torch.cat((items[:, :1].expand(-1, FOLD, *items.shape[2:]), items), dim=1))
 
     def per_image(self, items: Tensor) -> Tensor:
-        """The codes themselves."""
-        return items
+        """See ``VideoVAE.per_image``: a picture is a video of one frame."""
+        return self.per_clip(items.unsqueeze(1)).squeeze(2)
 
     def decode(self, latents: Tensor) -> Tensor:
         """See ``VideoVAE.decode``."""
@@ -172,7 +171,7 @@ class WanVAE(VideoVAE):
     def __init__(self, config: Mapping[str, Any], autoencoder: AutoencoderKLWan | None = None) -> None:
         super().__init__()
         self.autoencoder = autoencoder or AutoencoderKLWan(**config)
-        self.channels = self.image_channels = self.autoencoder.config.z_dim
+        self.channels = self.autoencoder.config.z_dim
         self.scale = self.autoencoder.config.scale_factor_spatial
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:

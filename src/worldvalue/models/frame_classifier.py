@@ -21,6 +21,7 @@ from worldvalue.backbones.text import TextEncoder
 from worldvalue.backbones.video_dit import places
 from worldvalue.backbones.video_vae import VideoVAE
 from worldvalue.models.heads import Stream, value_head
+from worldvalue.models.network import ValueNetwork
 from worldvalue.types import Batch, DataError, Window
 
 PLACES = 16
@@ -63,12 +64,11 @@ class FrameClassifierConfig:
         return cls(**{**told, "latent_size": tuple(told["latent_size"])})
 
 
-class FrameClassifier(nn.Module):
+class FrameClassifier(ValueNetwork):
     """A transformer over one frame's patches and the instruction, read out at a token of its own."""
 
     sharded_layers: tuple[type[nn.Module], ...] = (nn.TransformerEncoderLayer,)
     max_views: ClassVar[int] = 1
-    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     losses_known: ClassVar[frozenset[str]] = frozenset({"value"})
 
     def __init__(self, config: FrameClassifierConfig) -> None:
@@ -103,10 +103,6 @@ class FrameClassifier(nn.Module):
     def encode(self, vae: VideoVAE, items: Tensor) -> Tensor:
         """Latents ``(B, h, c, H, W)``, one for each frame."""
         return vae.per_image(items.flatten(0, 2)).unflatten(0, items.shape[:2])
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``losses``, under the name that wrappers of modules know."""
-        return self.losses(batch)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The head's loss of the value chunk.

@@ -37,6 +37,7 @@ from worldvalue.backbones.video_vae import FOLD, VideoVAE
 from worldvalue.backbones.vision import VisionEncoder
 from worldvalue.flow_matching import Parameterization
 from worldvalue.models.heads import spread, unspread
+from worldvalue.models.network import ValueNetwork
 from worldvalue.types import Batch, DataError, Window
 
 
@@ -146,7 +147,7 @@ class ActionValueExpert(ExpertStream):
         return [cast(StreamBlock, block).read_text(told[layer % 2]) for layer, block in enumerate(self.blocks)]
 
 
-class MVWAM(nn.Module):
+class MVWAM(ValueNetwork):
     """Video expert, action-value expert and vision encoder; at tiny size with a text encoder.
 
     Args:
@@ -160,7 +161,6 @@ class MVWAM(nn.Module):
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
     max_views: ClassVar[int] = MAX_VIEWS
     losses_known: ClassVar[frozenset[str]] = frozenset(Parts._fields)
-    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def __init__(self, config: MVWAMConfig, video: VideoDiT | None = None) -> None:
         super().__init__()
@@ -212,10 +212,6 @@ class MVWAM(nn.Module):
         """Latents ``(B, C, 1 + K, h, w)`` of the first view, the first of the first frame alone; K is 0 of one."""
         return vae.per_clip(items[:, :, 0])
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``losses``, under the name that wrappers of modules know."""
-        return self.losses(batch)
-
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Squared errors of what the experts put out (equations 2 and 3), those that have a weight.
 
@@ -251,7 +247,7 @@ class MVWAM(nn.Module):
 
     def _unified(self, name: str, numbers: Tensor) -> Tensor:
         """States or actions ``(B, n, P or A)`` in [-1, 1] and padded to ``(B, n, U)`` with NaN."""
-        return F.pad(self.scales[name](numbers), (0, self.config.unified - numbers.shape[-1]), value=torch.nan)
+        return F.pad(self.scale(name)(numbers), (0, self.config.unified - numbers.shape[-1]), value=torch.nan)
 
     def _within(self, noise: Parts) -> Parts:
         """The noise without that on the padding of actions, which stays 0."""
@@ -324,7 +320,7 @@ class MVWAM(nn.Module):
     def act(self, context: Context, noise: Tensor, steps: int = 5) -> Tensor:
         """Action chunks ``(B, S, T, A)`` in their own units; arguments as for ``denoise``."""
         actions = self.denoise(context, noise, steps).action[..., : self.config.actions]
-        return cast(Scale, self.scales["action"]).inverse(actions).unflatten(0, noise.shape[:2])
+        return self.scale("action").inverse(actions).unflatten(0, noise.shape[:2])
 
     def example_batch(self, batch_size: int = 2) -> dict[str, Tensor]:
         """A random batch of the right names, shapes and types."""

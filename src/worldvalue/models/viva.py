@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from worldvalue.backbones.scales import Scale, mean_known
 from worldvalue.backbones.text import example_text, own_encoder, states_of
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import VideoVAE
+from worldvalue.models.network import ValueNetwork
 from worldvalue.types import Batch, Window
 
 
@@ -79,7 +80,7 @@ class Context(NamedTuple):
     text: list[KeysValues]
 
 
-class ViVa(nn.Module):
+class ViVa(ValueNetwork):
     """Video transformer over pictures, states and the value; at tiny size with a text encoder.
 
     Args:
@@ -117,24 +118,12 @@ class ViVa(nn.Module):
         return (2 if self._tells_future else 1, *self.frame)
 
     @property
-    def value_range(self) -> tuple[float, float]:
-        """Least and greatest value, those of the training data."""
-        return self._scale("value").ends
-
-    def _scale(self, name: str) -> Scale:
-        return cast(Scale, self.scales[name])
-
-    @property
     def _tells_future(self) -> bool:
         return "state" in self.config.weights
 
     def encode(self, vae: VideoVAE, items: Tensor) -> Tensor:
         """Latents ``(B, V, C, h, w)``, one for each picture of the frame."""
         return vae.per_image(items[:, 0].flatten(0, 1)).unflatten(0, items.shape[:1] + items.shape[2:3])
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``losses``, under the name that wrappers of modules know."""
-        return self.losses(batch)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Flow-matching losses of the future state and the value (section 3.2), those that have a weight.
@@ -158,14 +147,14 @@ class ViVa(nn.Module):
 
     def _targets(self, batch: Batch) -> Tensor:
         """Clean latent frames ``(B, N, C, h, w)`` of the future state and the value."""
-        frames = [broadcast(self.scales["value"](batch["values"][:, 1:])[:, 0], self.frame)]
+        frames = [broadcast(self.scale("value")(batch["values"][:, 1:])[:, 0], self.frame)]
         if self._tells_future:
             frames.insert(0, self._state_frame(batch["states"][:, 1]))
         return torch.stack(frames, dim=1)
 
     def _state_frame(self, state: Tensor) -> Tensor:
         """Latent frame ``(B, C, h, w)`` of states ``(B, P)``; what is unknown stands in the middle of its range."""
-        return repeat_padded(self.scales["state"](state).nan_to_num(), self.frame)
+        return repeat_padded(self.scale("state")(state).nan_to_num(), self.frame)
 
     def observe(self, batch: Batch) -> Context:
         """The frames that stay clean.
@@ -199,13 +188,13 @@ class ViVa(nn.Module):
             steps: Euler steps; 1 in the paper.
         """
         del prefix
-        value = self._scale("value").inverse(mean_of(self.denoise(context, noise, steps)[:, :, -1])[..., None])
+        value = self.scale("value").inverse(mean_of(self.denoise(context, noise, steps)[:, :, -1])[..., None])
         return value.clamp(*self.value_range)
 
     def predict_state(self, context: Context, noise: Tensor, steps: int = 1) -> Tensor:
         """States ``(B, S, P)`` in K frames, in their own units; arguments as for ``predict``."""
         vector = averaged(self.denoise(context, noise, steps)[:, :, 0], self.config.states)
-        return self._scale("state").inverse(vector)
+        return self.scale("state").inverse(vector)
 
     def denoise(self, context: Context, noise: Tensor, steps: int = 1) -> Tensor:
         """Latent frames ``(B, S, N, C, h, w)`` that Euler steps from noise of that shape lead to."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ from worldvalue.backbones.ltx_video import LTXVideoDiT
 from worldvalue.backbones.scales import Scale, mean_known
 from worldvalue.backbones.text import example_text, own_encoder, states_of
 from worldvalue.backbones.video_vae import VideoVAE
+from worldvalue.models.network import ValueNetwork
 from worldvalue.types import Batch, DataError, Window
 
 TINIEST_DEVIATION = 1e-6
@@ -60,7 +61,10 @@ class WAVConfig:
         memory_gap: frames of the data from one memory frame to the next, and from the last one to now.
         fps: frames per second of the data, by which the video stream knows the time between them.
         weights: of the losses, by name. The paper trains in three stages: "video"; then "value" with the video frozen;
-            then "action" with nothing frozen.
+            then all. With "action" alone in the last one the value would not be the value any more: the blocks move and
+            what reads them out does not.
+        sigma_shift: flow shift of the video's noise levels; 1 draws them uniformly. At use the streams read a video
+            that is still noise, or one imagined; with a larger shift they seldom learn from one that is all but known.
     """
 
     video: Mapping[str, Any]
@@ -78,6 +82,7 @@ class WAVConfig:
     memory_gap: int = 10
     fps: float = 10.0
     weights: Mapping[str, float] = field(default_factory=lambda: {"video": 1.0, "value": 1.0, "action": 1.0})
+    sigma_shift: float = 1.0
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> WAVConfig:
@@ -111,7 +116,7 @@ class Imagined(NamedTuple):
     hidden: list[Tensor]
 
 
-class WAV(nn.Module):
+class WAV(ValueNetwork):
     """Video, value and action stream; at tiny size with a text encoder.
 
     Args:
@@ -159,7 +164,7 @@ class WAV(nn.Module):
     def video_shape(self) -> tuple[int, ...]:
         """Of the future latent frames: ``(V, C, K, h, w)``."""
         config = self.config
-        return (config.views, self.video.config.in_channels, config.chunk // config.fold, *config.latent_size)
+        return (config.views, self.video.channels, config.chunk // config.fold, *config.latent_size)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -171,14 +176,6 @@ class WAV(nn.Module):
         """Those numbers, then those of the action chunk."""
         return (self.noise_shape[0] + self.config.chunk * self.config.actions,)
 
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """Least and greatest value, those of the training data."""
-        return self._scale("value").ends
-
-    def _scale(self, name: str) -> Scale:
-        return cast(Scale, self.scales[name])
-
     def encode(self, vae: VideoVAE, items: Tensor) -> Tensor:
         """Latents ``(B, V, C, M + 1 + K, h, w)``: memory frames one by one, then the clip; K is 0 without a future."""
         views, memory = items.shape[2], self.config.memory
@@ -186,10 +183,6 @@ class WAV(nn.Module):
         alone = vae.per_clip(frames[:, :memory].flatten(0, 1).unsqueeze(1)).squeeze(2)
         latents = torch.cat((alone.unflatten(0, (-1, memory)).transpose(1, 2), vae.per_clip(frames[:, memory:])), dim=2)
         return latents.unflatten(0, (-1, views))
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``losses``, under the name that wrappers of modules know."""
-        return self.losses(batch)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Flow-matching losses of video, value chunk and actions (section 4.2), those that have a weight.
@@ -205,7 +198,7 @@ class WAV(nn.Module):
         given, future = batch["latents"].split((1 + self.config.memory, self.video_shape[2]), dim=3)
         text = states_of(batch, self.text)
         context = self.observe({**batch, "latents": given, "text": text})
-        noise, sigma = torch.randn_like(future), fm.sample_sigma(len(text), device=text.device)
+        noise, sigma = torch.randn_like(future), fm.sample_sigma(len(text), self.config.sigma_shift, text.device)
         told, imagined = self._see(fm.interpolate(future, noise, sigma), sigma, context)
         losses = {"video": F.mse_loss(told.float(), fm.velocity(future, noise))}
         if not self.config.weights.keys() <= {"video"}:
@@ -213,13 +206,13 @@ class WAV(nn.Module):
         return {name: losses[name] for name in self.config.weights}
 
     def _losses_of_streams(self, batch: Batch, imagined: Imagined, context: Context) -> dict[str, Tensor]:
-        values = self.scales["value"](batch["values"][:, 1:, None])
+        values = self.scale("value")(batch["values"][:, 1:, None])
         noise, sigma = torch.randn_like(values), fm.sample_sigma(len(values), device=values.device)
         read = self.value.read_layers(imagined.hidden)
         told, seen = self._value(fm.interpolate(values, noise, sigma), sigma, read)
         losses = {"value": F.mse_loss(told.float(), fm.velocity(values, noise))}
         if "action" in self.config.weights:
-            actions = self.scales["action"](batch["actions"])
+            actions = self.scale("action")(batch["actions"])
             known, actions = actions.isfinite(), actions.nan_to_num()
             noise, sigma = torch.randn_like(actions), fm.sample_sigma(len(actions), device=actions.device)
             read = self.action.read_layers(imagined.hidden)
@@ -234,7 +227,7 @@ class WAV(nn.Module):
         Args:
             batch: ``latents`` ``(B, V, C, M + 1, h, w)``; ``states`` ``(B, 1, P)``; ``text`` ``(B, L, text_dim)``.
         """
-        return Context(batch["latents"], self.scales["state"](batch["states"]).nan_to_num(), batch["text"])
+        return Context(batch["latents"], self.scale("state")(batch["states"]).nan_to_num(), batch["text"])
 
     def _see(self, noised: Tensor, sigma: Tensor, context: Context) -> tuple[Tensor, Imagined]:
         """Velocity of future frames ``(B, V, C, K, h, w)`` at noise levels ``(B or 1,)``, and the hidden states."""
@@ -282,7 +275,7 @@ class WAV(nn.Module):
             seen[:] = [imagined]
             return told
 
-        latents = fm.integrate(noise, steps, velocity)
+        latents = fm.integrate(noise, steps, velocity, self.config.sigma_shift)
         return seen[0]._replace(latents=latents)
 
     def values(self, imagined: Imagined, noise: Tensor, steps: int) -> tuple[Tensor, list[KeysValues]]:
@@ -298,7 +291,7 @@ class WAV(nn.Module):
             return told
 
         chunk = fm.integrate(noise.flatten(0, 1).unsqueeze(-1), steps, velocity)
-        return self._scale("value").inverse(chunk)[..., 0].unflatten(0, noise.shape[:2]), seen[0]
+        return self.scale("value").inverse(chunk)[..., 0].unflatten(0, noise.shape[:2]), seen[0]
 
     def actions(
         self, context: Context, imagined: Imagined, values: list[KeysValues], noise: Tensor, steps: int
@@ -306,7 +299,7 @@ class WAV(nn.Module):
         """Actions ``(B, T, A)`` in their own units, from noise of that shape and one draw of values for each window."""
         read = self.action.read_layers(imagined.hidden)
         actions = fm.integrate(noise, steps, lambda x, sigma: self._action(x, sigma, read, values, context))
-        return self._scale("action").inverse(actions)
+        return self.scale("action").inverse(actions)
 
     def predict(self, context: Context, prefix: Tensor, noise: Tensor, steps: int = 1) -> Tensor:
         """Values ``(B, S, 1)`` now, the first of each chunk, in ``value_range``.

@@ -32,6 +32,7 @@ from worldvalue.backbones.text import example_text, own_encoder, states_of
 from worldvalue.backbones.video_dit import VideoDiT
 from worldvalue.backbones.video_vae import FOLD, VideoVAE
 from worldvalue.models.heads import Stream, ValueHead, spread, value_head
+from worldvalue.models.network import ValueNetwork
 from worldvalue.types import Batch, DataError, Window
 
 
@@ -89,7 +90,7 @@ class Context(NamedTuple):
     video_text: list[KeysValues]
 
 
-class WVM(nn.Module):
+class WVM(ValueNetwork):
     """World Value Model: video stream, value stream with its head, and (at tiny size) the text encoder.
 
     Args:
@@ -102,7 +103,6 @@ class WVM(nn.Module):
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
     max_views: ClassVar[int] = 1
-    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def __init__(self, config: WVMConfig, video: VideoDiT | None = None) -> None:
         super().__init__()
@@ -139,10 +139,6 @@ class WVM(nn.Module):
         """Latents ``(B, C, K, h, w)`` of a window's frames; the prefix latent is dropped."""
         return vae.per_window(items[:, :, 0])
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``losses``, under the name that wrappers of modules know."""
-        return self.losses(batch)
-
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Flow-matching losses of the value chunk and of the future latent (eqs. 5 and 6), and the squared error of the
         states told beside the values: those that have a weight.
@@ -177,7 +173,7 @@ class WVM(nn.Module):
         """Of what the stream tells from pure noise, so from the video alone; each number in [-1, 1]."""
         told = self._outputs(context, prefix)(torch.randn_like(states[:, None, :, :1]), torch.ones_like(prefix))
         known = states.isfinite()
-        error = told[:, 0, :, self.head.outputs :].float() - self.scales["state"](states).nan_to_num()
+        error = told[:, 0, :, self.head.outputs :].float() - self.scale("state")(states).nan_to_num()
         return mean_known(error.square(), known)
 
     def stream(self, context: Context, prefix: Tensor) -> Stream:

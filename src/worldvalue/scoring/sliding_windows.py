@@ -59,12 +59,16 @@ class _Track:
     def __init__(self, estimator: Estimator, episode: Episode, settings: ScoreSettings) -> None:
         self.episode = episode
         self.scored = episode.indices_at(settings.rate or estimator.config.rate)
-        self.items = estimator.items(episode, self.scored, settings.cameras)
         self.asked, self.noise_shape = estimator.model.window, estimator.model.noise_shape
         self.chunk = self.asked.chunk
-        self.states = estimator.states(episode, self.scored)
-        self.pixels = estimator.pixels(episode, self.scored, settings.cameras)
         self.starts = scoring_starts(len(self.scored), self.chunk, settings.stride)
+        self.shown = self.asked.shown[: self.asked.seen]
+        self.told = self.asked.states[: self.asked.states_seen]
+        ticks = sorted({*self.shown, *self.told, *self.asked.pictures})
+        self.seen = np.unique([self._frames(step, ticks) for step in range(len(self.starts))])
+        self.items = estimator.items(episode, self.seen, settings.cameras)
+        self.states = estimator.states(episode, self.seen)
+        self.pixels = estimator.pixels(episode, self.seen, settings.cameras)
         self.margin, self.ends = estimator.config.band_margin, estimator.model.value_range
         self.rng = np.random.default_rng((settings.seed, episode.index))
         # Each frame is covered by at most h windows: the one that ends at position p of a chunk, for every p.
@@ -72,23 +76,25 @@ class _Track:
 
     def window(self, step: int) -> dict[str, Tensor]:
         """What is seen of the next window: ``items``, and ``states`` and ``pictures`` where they are asked for."""
-        seen = {"items": self.items[self._at(step, self.asked.shown[: self.asked.seen])]}
+        seen = {"items": self.items[self._at(step, self.shown)]}
         if self.states is not None:
-            seen["states"] = self.states[self._at(step, self.asked.states[: self.asked.states_seen])]
+            seen["states"] = self.states[self._at(step, self.told)]
         if self.pixels is not None:
             seen["pictures"] = self.pixels[self._at(step, self.asked.pictures)]
         return seen
 
     def _at(self, step: int, ticks: Sequence[int]) -> Tensor:
-        """Positions of a window's ticks; ends are repeated where the video is shorter.
+        """Where, among the frames seen, a window's ticks are."""
+        return torch.from_numpy(np.searchsorted(self.seen, self._frames(step, ticks)))
 
-        Where ticks are frames of the data and not those that are scored, it is the scored frame nearest in time.
-        """
-        positions = self.starts[step] + np.array(ticks)
+    def _frames(self, step: int, ticks: Sequence[int]) -> NDArray[np.int64]:
+        """The episode's frames at a window's ticks, which count those that are scored or, where the model asks for it,
+        those of the data; ends are repeated where the video is shorter."""
+        start, places = self.starts[step], np.array(ticks)
         if self.asked.data_rate:
-            times = self.episode.timestamps[self.scored]
-            positions = nearest(times, times[self.starts[step] + 1] + (np.array(ticks) - 1) / self.episode.fps)
-        return torch.from_numpy(positions.clip(0, len(self.scored) - 1))
+            times = self.episode.timestamps
+            return nearest(times, times[self.scored[start + 1]] + (places - 1) / self.episode.fps)
+        return self.scored[(start + places).clip(0, len(self.scored) - 1)]
 
     def prefix(self, step: int) -> NDArray[np.float32]:
         """Value ``(S,)`` before the next window: the mean so far, the same for all draws.
