@@ -255,7 +255,7 @@ def scoring(bench: Bench, estimator: Estimator, episodes: Sequence[Episode]) -> 
     seconds.spent["the rest"] = total - sum(seconds.spent.values())
     frames = sum(len(episode.indices_at(estimator.config.rate)) for episode in episodes)
     least = (operations.spent["autoencoder"] + operations.spent["transformer"]) / bench.matmul
-    name = f"scoring, frames a second, {scorer.settings.draws} draws of {scorer.settings.steps} steps"
+    name = f"scoring, frames a second, {scorer.settings.draws} draws of {scorer.steps} steps"
     rows = [Row(f"{name} (bound: autoencoder, transformer)", frames / taken, frames / least, bench.published(SCORED))]
     for part, spent in seconds.spent.items():
         bound = 1000 * operations.spent[part] / bench.matmul / frames

@@ -58,12 +58,13 @@ def episodes(estimator: Estimator, count: int) -> list[Episode]:
 
 
 @torch.inference_mode()
-def plain_windows(estimator: Estimator, episode: Episode, settings: ScoreSettings, windows: int) -> None:
+def plain_windows(scorer: Scorer, episode: Episode, windows: int) -> None:
     """The reference: a number of windows of one episode, one by one."""
+    estimator, settings = scorer.estimator, scorer.settings
     model, chunk = estimator.model, estimator.model.window.chunk
     assert isinstance(model, WVM), "the plain reference is written for a World Value Model"
     scored = episode.indices_at(estimator.config.rate)
-    levels = fm.sigma_schedule(settings.steps, model.config.sigma_shift)
+    levels = fm.sigma_schedule(scorer.steps, model.config.sigma_shift)
     text = estimator.text_states([episode.instruction])[episode.instruction][None]
     for start in scoring_starts(len(scored), chunk, settings.stride)[:windows]:
         positions = (start + np.arange(2 * chunk + 1)).clip(0, len(scored) - 1)
@@ -93,7 +94,7 @@ def measure_once(scorers: Sequence[Scorer], group: list[Episode]) -> list[float]
     found = []
     for scorer in scorers:
         found.append(scored_frames(scorer.estimator, group) / timed(partial(scorer, group)))
-        found.append(PLAIN / timed(partial(plain_windows, scorer.estimator, group[0], scorer.settings, PLAIN)))
+        found.append(PLAIN / timed(partial(plain_windows, scorer, group[0], PLAIN)))
     return [*found, matmul_ceiling()]
 
 
@@ -117,7 +118,7 @@ def main() -> None:
     figures = {
         "model": options.model,
         "threads": torch.get_num_threads(),
-        "draws and steps": f"{ours.draws} x {ours.steps}",
+        "draws and steps": f"{ours.draws} x {scorers[0].steps}",
         "scored frames per second": rate,
         "video frames per second": rate * FPS / estimator.config.rate,
         "plain reference, scored frames per second": plain,

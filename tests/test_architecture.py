@@ -43,6 +43,7 @@ NEIGHBOURS = {
     ("ablations", "trials"),
     ("family", "variants"),
     ("family", "trials"),
+    ("family", "recipes"),
     ("__main__", "cli"),
     ("benchmark", "scoring"),
 }

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -80,15 +81,29 @@ def test_a_model_that_asks_for_states_learns_from_a_dataset_that_has_them_and_sc
     words = ["train", name, "--recipe", "small", "--data", SAMPLE, "--vae", tmp_path / "vae" / "vae"]
     if name != "viva":
         words += ["--set", "estimator.model.actions=7"]
-    _invoke(*words, "--out", tmp_path / "run", "--set", "estimator.model.states=7")
+    words += ["--set", "estimator.model.states=7"]
+    _invoke(*words, "--out", tmp_path / "run")
+    _stopped_after_two_steps(tmp_path / "run", tmp_path / "stopped")
+    _invoke(*words, "--out", tmp_path / "stopped", "--resume")
+    weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("run", "stopped")]
+    assert weights[0] == weights[1]
     model = load_model(tmp_path / "run" / "model")
     rows = np.concatenate([episode.proprioception for episode in open_episodes(SAMPLE)])
     scale = model.model.scales["state"]
     np.testing.assert_allclose(scale.centre, (rows.min(0) + rows.max(0)) / 2, rtol=1e-6, atol=1e-6)
-    curve = score(model, open_episodes(SAMPLE)[0], ScoreSettings(draws=2, steps=1))
-    assert np.isfinite(curve.mean).all()
+    scored = ("--model", tmp_path / "run" / "model", "--out", tmp_path / "scored", "--draws", 2)
+    _invoke("score", SAMPLE, *scored)
+    told = pq.read_table(tmp_path / "scored" / "worldvalue_progress.parquet")["progress_sparse"].to_numpy()
+    assert len(told) == len(rows)
+    assert np.isfinite(told).all()
     with pytest.raises(DataError, match="No episode has states of 5 numbers"):
         _invoke(*words, "--out", tmp_path / "five", "--set", "estimator.model.states=5")
+
+
+def _stopped_after_two_steps(run: Path, copy: Path) -> None:
+    """A copy of a run of three steps, as it was when the second had been kept."""
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("model", "step_00000003"))
+    assert (copy / "checkpoints" / "step_00000002").is_dir()
 
 
 def test_a_wvm_does_without_the_states_it_would_tell(data: Path, tmp_path: Path) -> None:

@@ -6,13 +6,17 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from worldvalue.benchmark.evaluate import HEADLINE, METRICS, evaluate
 from worldvalue.benchmark.tables import Table, markdown, to_markdown
 from worldvalue.data import open_episodes
 from worldvalue.data.files import replacing
+from worldvalue.recipes import Recipe
 from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
 from worldvalue.training.log import steps_and_seconds
 from worldvalue.trials import bench
-from worldvalue.types import DataError, Episode
+from worldvalue.types import DataError, Episode, EpisodeSource, ValueCurve
 from worldvalue.variants import VIDEO_ALONE, Stage, Trainings, Variant
 
 FAMILY: Mapping[str, Variant] = {
@@ -30,6 +34,12 @@ FAMILY: Mapping[str, Variant] = {
     ),
 }
 """Each in its paper's stages, twice the steps asked for in all. WVM and ViVa stand on the same video stream."""
+
+
+_COST = ["model", "parameters, M", "steps", "minutes of training", "scored frames a second"]
+_FIGURES = {metric.name: metric.title for metric in METRICS if metric.name in HEADLINE.values()}
+_TAUGHT = """What each is taught, measured on {suite} as if it were told: a perfect model's figures. A value of another
+paper is not the progress that this benchmark asks for."""
 
 
 def compare(trainings: Trainings, names: Sequence[str], suites: Sequence[Path], settings: ScoreSettings) -> str:
@@ -50,9 +60,15 @@ def compare(trainings: Trainings, names: Sequence[str], suites: Sequence[Path], 
     models = {name: trainings.train(name, FAMILY[name], seed=0) for name in names}
     titled = [(FAMILY[name].title, str(folder)) for name, folder in models.items()]
     results = bench(suites, titled, trainings.out / "bench", settings)
-    rows = [_cost(trainings, name, folder, suites[0], settings) for name, folder in models.items()]
-    head = ["model", "parameters, M", "steps", "minutes of training", "scored frames a second"]
-    text = f"{markdown(Table('Cost', head, rows))}\n\n{to_markdown(results)}"
+    costs = [_cost(trainings, name, folder, suites[0], settings) for name, folder in models.items()]
+    parts = [markdown(Table("Cost", _COST, costs))]
+    for suite in suites:
+        rows = [_taught(trainings, name, open_episodes(suite)) for name in names]
+        parts += [
+            _TAUGHT.format(suite=suite.resolve().name),
+            markdown(Table("Taught", ["model", *_FIGURES.values()], rows)),
+        ]
+    text = "\n\n".join((*parts, to_markdown(results)))
     with replacing(trainings.out / "family.md") as partial:
         partial.write_text(text, encoding="utf-8")
     return text
@@ -65,6 +81,27 @@ def _cost(trainings: Trainings, name: str, folder: Path, suite: Path, settings: 
     steps, seconds = map(sum, zip(*map(steps_and_seconds, trainings.runs(name, FAMILY[name], seed=0)), strict=True))
     figures = (f"{parameters / 1e6:.1f}", str(steps), f"{seconds / 60:.0f}", f"{_frames_a_second(scorer, suite):.0f}")
     return [FAMILY[name].title, *figures]
+
+
+def _taught(trainings: Trainings, name: str, source: EpisodeSource) -> list[str]:
+    """The figures of a model's own targets."""
+    recipe = trainings.recipe_of(FAMILY[name], FAMILY[name].stages[-1])
+    found = evaluate(source, [_target(recipe, source, number) for number in range(len(source))])["metrics"]
+    figures = (found[metric]["mean"] for metric in _FIGURES)
+    return [FAMILY[name].title, *("-" if figure is None else f"{figure:.2f}" for figure in figures)]
+
+
+def _target(recipe: Recipe, source: EpisodeSource, number: int) -> ValueCurve | DataError:
+    try:
+        episode = source[number]
+        values = recipe.targets(episode)
+    except DataError as error:
+        return error
+    if values is None:
+        return DataError("It teaches this model nothing.")
+    exact = values.astype(np.float32)
+    seen = episode.indices_at(recipe.estimator.rate)
+    return ValueCurve(episode.timestamps, exact, np.zeros_like(exact), exact, exact, exact, seen)
 
 
 def _frames_a_second(scorer: Scorer, suite: Path) -> float:

@@ -199,4 +199,4 @@ def contender(name: str, settings: ScoreSettings, sources: Sequence[EpisodeSourc
     scorer = Scorer.of(name, settings)
     for source in sources:
         scorer.check(source)
-    return Contender(name, scorer, settings.group, scorer.identity())
+    return Contender(name, scorer, settings.group, scorer.identity(), scorer.estimator.model.value_range)

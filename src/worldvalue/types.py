@@ -283,6 +283,11 @@ class ValueModel(Protocol):
         ...
 
     @property
+    def euler_steps(self) -> int:
+        """Steps of a noise sample when it scores, unless told otherwise."""
+        ...
+
+    @property
     def value_range(self) -> tuple[float, float]:
         """The least and the greatest value it gives."""
         ...

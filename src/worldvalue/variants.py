@@ -92,7 +92,7 @@ class Trainings:
         unknown = [name for name in names if name not in variants]
         if unknown:
             raise DataError(f"There is no variant '{unknown[0]}'; choose from: {', '.join(variants)}.")
-        recipes = [self._recipe(variants[name], stage, 0) for name in names for stage in variants[name].stages]
+        recipes = [self.recipe_of(variants[name], stage) for name in names for stage in variants[name].stages]
         for suite in suites:
             labelled = [episode for episode in open_episodes(suite) if episode.labels and episode.labels.mode]
             if not labelled:
@@ -121,7 +121,7 @@ class Trainings:
         model: Path | None = None
         for run, stage in zip(self.runs(name, variant, seed), variant.stages, strict=True):
             last = stage is variant.stages[-1]
-            model = self._trained(run, self._recipe(variant, stage, seed if last else 0), model, stage.whole)
+            model = self._trained(run, self.recipe_of(variant, stage, seed if last else 0), model, stage.whole)
         assert model is not None, "a variant has a stage"
         return model
 
@@ -131,7 +131,8 @@ class Trainings:
         earlier = [stage.name or f"{name}_stage_{number}" for number, stage in enumerate(before, start=1)]
         return [self.out / run for run in (*earlier, f"{name}_{seed}")]
 
-    def _recipe(self, variant: Variant, stage: Stage, seed: int) -> Recipe:
+    def recipe_of(self, variant: Variant, stage: Stage, seed: int = 0) -> Recipe:
+        """What a stage of a variant is trained by."""
         settings = [*self.settings, *stage.settings, f"training.seed={seed}"]
         recipe = find_recipe(stage.model or variant.model, self.recipe, settings)
         model, training = recipe.estimator.model, recipe.training

@@ -215,7 +215,7 @@ def test_dense_rewards_are_made_once_and_then_read(tmp_path: Path) -> None:
     episode = Episode(
         7, "one", "push", 10.0, np.arange(30) / 10, ("front",), Frames(), proprioception=still, actions=still
     )
-    targets = DenseReturns(4, 0.9, tmp_path)
+    targets = DenseReturns(4, 0.9, folder=tmp_path)
     values = targets(episode)
     np.testing.assert_array_equal(values, DenseReturns(4, 0.9)(episode))
     unreadable = replace(episode, reader=None)

@@ -124,12 +124,18 @@ METRICS = (
 )
 
 
-def evaluate(source: EpisodeSource, curves: Iterable[ValueCurve | DataError]) -> dict[str, Any]:
+def evaluate(
+    source: EpisodeSource,
+    curves: Iterable[ValueCurve | DataError],
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> dict[str, Any]:
     """Figures per metric and task, ready for JSON.
 
     Args:
         source: the labelled dataset.
         curves: one for each of its episodes, in order; the error of an episode that could not be scored.
+        value_range: the least and greatest value of what told them. Events ask how much a value changes of what it was,
+            so it is brought to [0, 1] for those, as the ViVa paper does.
 
     Returns:
         ``metrics``: name -> ``mean`` over tasks, ``trajectories``, ``ill_defined``, and the same per task
@@ -150,7 +156,7 @@ def evaluate(source: EpisodeSource, curves: Iterable[ValueCurve | DataError]) ->
     return {
         "metrics": {metric.name: _over_tasks(metric, episodes) for metric in METRICS},
         "success_auroc": _number(auroc(*zip(*outcomes, strict=True))) if outcomes else None,
-        "events": _event_figures(scored),
+        "events": _event_figures(scored, value_range),
         "episodes": episodes,
         "left_out": left_out,
     }
@@ -201,9 +207,10 @@ def _episode_figures(one: Measured) -> dict[str, Any]:
     }
 
 
-def _event_figures(scored: Sequence[Measured]) -> dict[str, Any]:
+def _event_figures(scored: Sequence[Measured], value_range: tuple[float, float]) -> dict[str, Any]:
+    least, greatest = value_range
     found = event_figures(
-        [one.curve.mean for one in scored],
+        [(one.curve.mean - least) / (greatest - least) for one in scored],
         [one.labels.events for one in scored],
         [max(1, round(EVENT_SECONDS * one.episode.fps)) for one in scored],
     )

@@ -26,12 +26,14 @@ class Contender:
         score_group: the model at work.
         group: episodes that it scores together.
         identity: everything about model and settings that the values depend on.
+        value_range: its least and greatest value.
     """
 
     name: str
     score_group: ScoreGroup
     group: int
     identity: Mapping[str, Any]
+    value_range: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def run_suite(
     figures = {"still": _order(theirs["still"]), "reversed": _order(theirs["reversed"])}
     for part in ("misinstructed", "counterfactual"):
         figures[part] = _grounding(own, suite.controls[part], theirs[part])
-    return {**evaluate(suite.source, own), "controls": figures}
+    return {**evaluate(suite.source, own, contender.value_range), "controls": figures}
 
 
 def own_predictions(suite: Suite, contender: Contender, folder: Path) -> Predictions:

@@ -23,7 +23,7 @@ def bench_run(
         typer.Option(help="A shipped model (tiny when not given) or a checkpoint folder. May be repeated."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for figures, tables, pictures, predictions.")] = Path("bench"),
-    steps: Steps = 4,
+    steps: Steps = None,
 ) -> None:
     """Measure models on labelled episodes; print the tables, the published figures beside them."""
     from worldvalue.benchmark.tables import to_markdown
@@ -63,7 +63,7 @@ def bench_compare(
     model: Annotated[list[str] | None, typer.Option(help="One of them alone; may be repeated.")] = None,
     recipe: RecipeName = "tiny",
     settings: Override = None,
-    steps: Steps = 1,
+    steps: Steps = None,
     draws: Annotated[int, typer.Option(min=1, help="Noise samples; MV-WAM and WAV imagine a video for each.")] = 2,
 ) -> None:
     """Train WVM, ViVa, MV-WAM and WAV with the same data and as many steps; print what each costs and its figures."""

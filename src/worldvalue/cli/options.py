@@ -22,5 +22,6 @@ Override = Annotated[
 RecipeName = Annotated[str, typer.Option(help="Name of a recipe.")]
 Resume = Annotated[bool, typer.Option(help="Go on from the newest checkpoint in --out.")]
 Steps = Annotated[
-    int, typer.Option(min=1, help="Euler steps of a noise sample; 1 as in the paper makes the band narrow.")
+    int | None,
+    typer.Option(min=1, help="Euler steps of a noise sample, the model's own by default; 1 makes the band narrow."),
 ]

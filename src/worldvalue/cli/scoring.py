@@ -28,7 +28,7 @@ def score(
     ] = None,
     stride: Annotated[int, typer.Option(min=1, help="Frames between windows; 1 is full overlap.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Noise samples, for the uncertainty.")] = 8,
-    steps: Steps = 4,
+    steps: Steps = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the model first: faster where there is much to score.")
     ] = False,
@@ -58,7 +58,7 @@ def score(
     request = Request(
         out=out or Path(f"{resolved.stem if resolved.is_file() else resolved.name}.worldvalue"),
         model=model,
-        settings=f"{looked_at:g} frames a second, stride {stride}, {draws} draws of {steps} steps",
+        settings=f"{looked_at:g} frames a second, stride {stride}, {draws} draws of {scorer.steps} steps",
         camera=camera[0] if camera else None,
         in_place=in_place,
         sarm_name=sarm_name,
@@ -75,7 +75,7 @@ def score(
 def calibrate(
     data: Annotated[Path, typer.Argument(help="Held-out labelled episodes: neither trained on nor measured on.")],
     model: Annotated[Path, typer.Option(help="A checkpoint folder; its config.json takes the result.")],
-    steps: Steps = 4,
+    steps: Steps = None,
 ) -> None:
     """Widen a model's 10-90 % band until it holds the truth in 80 % of the frames of held-out episodes."""
     from worldvalue.scoring.sliding_windows import ScoreSettings

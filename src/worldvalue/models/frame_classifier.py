@@ -69,6 +69,7 @@ class FrameClassifier(ValueNetwork):
 
     sharded_layers: tuple[type[nn.Module], ...] = (nn.TransformerEncoderLayer,)
     max_views: ClassVar[int] = 1
+    euler_steps: ClassVar[int] = 1
     losses_known: ClassVar[frozenset[str]] = frozenset({"value"})
 
     def __init__(self, config: FrameClassifierConfig) -> None:

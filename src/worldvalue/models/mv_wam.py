@@ -160,6 +160,7 @@ class MVWAM(ValueNetwork):
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
     max_views: ClassVar[int] = MAX_VIEWS
+    euler_steps: ClassVar[int] = 5
     losses_known: ClassVar[frozenset[str]] = frozenset(Parts._fields)
 
     def __init__(self, config: MVWAMConfig, video: VideoDiT | None = None) -> None:

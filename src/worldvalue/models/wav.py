@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -129,6 +129,7 @@ class WAV(ValueNetwork):
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock, LTXVideoTransformerBlock)
     losses_known: frozenset[str] = frozenset({"video", "value", "action"})
+    euler_steps: ClassVar[int] = 5
 
     def __init__(self, config: WAVConfig, video: LTXVideoDiT | None = None) -> None:
         super().__init__()

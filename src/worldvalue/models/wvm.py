@@ -103,6 +103,7 @@ class WVM(ValueNetwork):
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
     max_views: ClassVar[int] = 1
+    euler_steps: ClassVar[int] = 4
 
     def __init__(self, config: WVMConfig, video: VideoDiT | None = None) -> None:
         super().__init__()

@@ -135,7 +135,8 @@ def wav_ltx_2b() -> Recipe:
     """WAV at the paper's size: LTX-Video 2B and two streams of width 512, three views, two arms (appendix B).
 
     Run: the three stages of ``tiny_wav`` with ``--recipe ltx_2b``, the first with ``--pretrained Lightricks/LTX-Video``
-    or the folder of a copy in the place of an autoencoder; the text encoder is frozen always. The paper trained 30,000
+    or the folder of a copy in the place of an autoencoder, the other two with ``--set training.peak_rate=5e-5 --set
+    training.steps=30000`` (tables 3 and 4); the text encoder is frozen always. The paper trained 30,000
     to 40,000 steps on video, as many on value and actions, five days on 8 A100; not run by us. It starts from GE-Base,
     LTX-Video trained further on robots, whose files are in a layout of their own and are not read here.
     """
@@ -152,4 +153,5 @@ def wav_ltx_2b() -> Recipe:
     model = WAVConfig(video={}, stream=stream, text=None, text_length=128, latent_size=(6, 8), states=14, actions=14)
     pictures = PictureSettings(192, 256, views=3)
     settings = TrainingSettings(steps=40_000, batch=16, peak_rate=3e-4, warmup=1000, weight_decay=1e-5)
-    return like_wav(Recipe(EstimatorConfig(model, "AutoencoderKLLTXVideo", {}, pictures), settings), model.chunk)
+    recipe = Recipe(EstimatorConfig(model, "AutoencoderKLLTXVideo", {}, pictures), settings)
+    return like_wav(recipe, model.chunk, arms=2)

@@ -46,9 +46,9 @@ def like_mv_wam(recipe: Recipe) -> Recipe:
     return replace(recipe, augmentation=Augmentation(rewind=0.0, random_prefix=0.0), targets=return_values)
 
 
-def like_wav(recipe: Recipe, horizon: int) -> Recipe:
+def like_wav(recipe: Recipe, horizon: int, arms: int = 1) -> Recipe:
     """Windows that run forward alone, and the dense returns of appendix B. The paper gives no discount."""
-    targets = DenseReturns(horizon, gamma=0.99)
+    targets = DenseReturns(horizon, gamma=0.99, arms=arms)
     return replace(recipe, augmentation=Augmentation(rewind=0.0, random_prefix=0.0), targets=targets)
 
 

@@ -33,8 +33,8 @@ class ScoreSettings:
     Attributes:
         stride: frames between successive windows, 1 .. h; 1 is the paper's full overlap.
         draws: S, noise draws of each window.
-        steps: Euler steps of each draw. One gives the mean (the paper's choice); the spread of the draws means
-            something from a few steps on.
+        steps: Euler steps of each draw; the model's own when None. One gives the mean (the choice of the WVM and ViVa
+            papers); the spread of the draws means something from a few steps on.
         seed: of the noise; a draw depends on it, the episode's index and the window, on nothing else.
         rate: frames per second to look at; the model's own when None.
         cameras: one for each cell of the model's picture; the episode's first ones when None.
@@ -45,7 +45,7 @@ class ScoreSettings:
 
     stride: int = 1
     draws: int = 8
-    steps: int = 4
+    steps: int | None = None
     seed: int = 0
     rate: float | None = None
     cameras: tuple[str, ...] | None = None
@@ -163,10 +163,15 @@ class Scorer:
         """
         return cls(load_model(model, torch.bfloat16), settings)
 
+    @property
+    def steps(self) -> int:
+        """Euler steps of each draw."""
+        return self.settings.steps or self.estimator.model.euler_steps
+
     def identity(self) -> dict[str, Any]:
         """Everything about model and settings that the values depend on."""
         model = [weights_identity(self.estimator), repr(self.estimator.config)]
-        return {"model": model, "settings": asdict(self.settings)}
+        return {"model": model, "settings": {**asdict(self.settings), "steps": self.steps}}
 
     def check(self, source: EpisodeSource) -> None:
         """Raise DataError when the first episode that can be opened lacks the cameras; nothing is decoded.
@@ -205,7 +210,7 @@ class Scorer:
         context = estimator.observe(seen, torch.stack([texts[track.episode.instruction] for track in tracks]))
         prefix = torch.from_numpy(np.stack([track.prefix(step) for track in tracks])).to(estimator.device)
         noise = torch.from_numpy(np.stack([track.noise() for track in tracks])).to(estimator.device)
-        values = estimator.model.predict(context, prefix, noise, self.settings.steps).float().cpu().numpy()
+        values = estimator.model.predict(context, prefix, noise, self.steps).float().cpu().numpy()
         for track, chunk in zip(tracks, values, strict=True):
             track.keep(step, chunk)
 
