@@ -142,3 +142,23 @@ def test_help_starts_without_heavy_libraries() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Usage" in done.stdout
     assert not HEAVY & set(done.stderr.split())
+
+
+def bodies(path: Path) -> Iterator[list[str]]:
+    """The lines of each function of a module that say something, without its head and docstring."""
+    text = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[ast.get_docstring(node) is not None :]
+            lines = text.splitlines()[first[0].lineno - 1 : node.end_lineno] if first else []
+            yield [line.strip() for line in lines if len(line.strip()) > len("else:")]
+
+
+def test_no_logic_stands_in_two_model_files() -> None:
+    """Three lines in a row that two models share belong into a part that both use."""
+    seen: dict[tuple[str, ...], str] = {}
+    for path in sorted((PACKAGE / "models").glob("*.py")):
+        for body in bodies(path):
+            for start in range(len(body) - 2):
+                lines = tuple(body[start : start + 3])
+                assert seen.setdefault(lines, path.name) == path.name, f"{path.name} and {seen[lines]}: {lines}"

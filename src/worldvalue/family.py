@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from worldvalue.benchmark.evaluate import HEADLINE, METRICS, evaluate
 from worldvalue.benchmark.tables import Table, markdown, to_markdown
@@ -86,7 +88,8 @@ def _cost(trainings: Trainings, name: str, folder: Path, suite: Path, settings: 
 def _taught(trainings: Trainings, name: str, source: EpisodeSource) -> list[str]:
     """The figures of a model's own targets."""
     recipe = trainings.recipe_of(FAMILY[name], FAMILY[name].stages[-1])
-    found = evaluate(source, [_target(recipe, source, number) for number in range(len(source))])["metrics"]
+    numbers = track(range(len(source)), f"What {FAMILY[name].title} is taught", console=Console(stderr=True))
+    found = evaluate(source, [_target(recipe, source, number) for number in numbers])["metrics"]
     figures = (found[metric]["mean"] for metric in _FIGURES)
     return [FAMILY[name].title, *("-" if figure is None else f"{figure:.2f}" for figure in figures)]
 
