@@ -96,6 +96,9 @@ def test_a_model_that_asks_for_states_learns_from_a_dataset_that_has_them_and_sc
     told = pq.read_table(tmp_path / "scored" / "worldvalue_progress.parquet")["progress_sparse"].to_numpy()
     assert len(told) == len(rows)
     assert np.isfinite(told).all()
+    if name == "wav":
+        with pytest.raises(DataError, match=r"10 frames a second, the model takes it for 30.*model.fps=10\."):
+            _invoke(*words, "--out", tmp_path / "rate", "--set", "estimator.model.fps=30")
     with pytest.raises(DataError, match="No episode has states of 5 numbers"):
         _invoke(*words, "--out", tmp_path / "five", "--set", "estimator.model.states=5")
 

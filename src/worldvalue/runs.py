@@ -42,6 +42,9 @@ from worldvalue.types import Batch, DataError, EpisodeSource, ValueModel
 AUTOENCODER_FRAMES = 8192
 """Pictures in memory while an autoencoder is trained (0.4 GB at 128 px)."""
 
+OTHER_RATE = 0.02
+"""By how much the frames a second of an episode may differ from what a model takes them for."""
+
 WILD_ACTIONS = 0.01
 """Share of the actions beyond either end of their scale. The few fastest moves are twice as fast as all others, which
 would then be small beside the gripper that opens and closes."""
@@ -171,6 +174,7 @@ def train_value_model(
     made_of = (estimator.vae, config.picture, codes or out / "codes", recipe.targets, asked)
     with processes.main_process_first():
         cached = [episode for source in sources for episode in training_episodes(source, *made_of)]
+    _check_rate(estimator.model, cached)
     _fit_scales(estimator.model, cached)
     dataset = WindowDataset(cached, config.rate, asked, recipe.augmentation, settings.seed)
     unused = set(config.model.weights) != estimator.model.losses_known
@@ -195,6 +199,20 @@ def freeze(estimator: Estimator, parts: Sequence[str]) -> None:
         found[part].requires_grad_(False).eval()
     if not any(parameter.requires_grad for parameter in estimator.parameters()):
         raise DataError("Every part of the model is frozen; there is nothing to train.")
+
+
+def _check_rate(model: ValueModel, episodes: Sequence[TrainingEpisode]) -> None:
+    """Refuse episodes of another rate than a model takes them to have that tells its video the time between frames."""
+    asked = getattr(model.config, "fps", None)
+    if asked is None:
+        return
+    for times in (episode.timestamps for episode in episodes if len(episode.timestamps) > 1):
+        rate = (len(times) - 1) / (times[-1] - times[0])
+        if abs(rate / asked - 1) > OTHER_RATE:
+            raise DataError(
+                f"An episode has {rate:.4g} frames a second, the model takes it for {asked:g}; give data of one rate "
+                f"and set estimator.model.fps={rate:.4g}."
+            )
 
 
 def _fit_scales(model: ValueModel, episodes: Sequence[TrainingEpisode]) -> None:
