@@ -1,6 +1,11 @@
-import numpy as np
+from pathlib import Path
 
-from worldvalue.training.episodes import FrameDataset
+import numpy as np
+import torch
+from tests.small import PIXELS, painted_episode
+
+from worldvalue.data.pictures import PictureSettings
+from worldvalue.training.episodes import FrameDataset, Pictures, stored_pictures
 
 
 def test_an_object_weighs_more_than_the_background_even_where_it_never_moves() -> None:
@@ -20,3 +25,14 @@ def test_a_sample_depends_on_its_number_alone() -> None:
     one, other = (FrameDataset(frames, scene, seed=1) for _ in range(2))
     _ = one[3]
     assert all((one[7][name] == other[7][name]).all() for name in ("frames", "weight"))
+
+
+def test_pictures_are_decoded_once_and_then_read_from_disk(tmp_path: Path) -> None:
+    shown = Pictures(painted_episode(40), PictureSettings(PIXELS, PIXELS))
+    stored = stored_pictures(tmp_path, shown)
+    wanted = np.array([39, 0, 0, 17])
+    assert torch.equal(stored.read(wanted), shown.read(wanted))
+    written = stored.path.stat().st_mtime_ns
+    assert stored_pictures(tmp_path, shown) == stored
+    assert stored.path.stat().st_mtime_ns == written
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures_000000.npy"]

@@ -49,6 +49,18 @@ class StoredCodes:
 
 
 @dataclass(frozen=True)
+class StoredPictures:
+    """Pictures of one episode's frames in a file ``(T, V, H, W, 3)`` uint8, read piece by piece."""
+
+    path: Path
+
+    def read(self, indices: NDArray[np.int64]) -> Tensor:
+        """See ``FrameItems.read``: float32 in [-1, 1]."""
+        shown = np.load(self.path, mmap_mode="r")
+        return pictures_to_float(torch.from_numpy(np.asarray(shown[indices])))
+
+
+@dataclass(frozen=True)
 class Pictures:
     """Pictures of one episode's frames, decoded when asked for: ``(n, V, 3, H, W)`` float32 in [-1, 1]."""
 
@@ -166,7 +178,7 @@ class DenseReturns:
         return discounted_return(staying, self.gamma, self.horizon)[: episode.length] / total
 
     def _rewards(self, episode: Episode) -> NDArray[np.float64]:
-        path = self.folder / f"rewards_{episode.index:06d}.npy" if self.folder else None
+        path = self.folder / f"rewards_{self.arms}_{episode.index:06d}.npy" if self.folder else None
         if path and path.exists():
             return np.load(path)
         if episode.proprioception is None or episode.actions is None:
@@ -226,7 +238,8 @@ def training_episodes(
 ) -> list[TrainingEpisode]:
     """Episodes with a target value, their frames encoded once into ``cache`` where the autoencoder allows it.
 
-    States, actions and pixels are kept where ``asked`` names any. The cache is by autoencoder, picture settings and
+    States, actions and pixels are kept where ``asked`` names any, pixels beside the codes: decoding a frame of a video
+    for every window takes as long as a small model's step. The cache is by autoencoder, picture settings and
     dataset, and is filled episode by episode, so that an interrupted run goes on where it stopped.
 
     Raises:
@@ -242,6 +255,9 @@ def training_episodes(
             return None
         shown = Pictures(episode, settings)
         items = stored_codes(codes_path(folder, episode), vae, shown) if vae.caches_frames else shown
+        pixels = None
+        if asked and asked.pictures:
+            pixels = stored_pictures(folder, shown) if vae.caches_frames else shown
         labels = episode.labels
         task = (labels and labels.task) or episode.instruction
         counterfactual = labels.counterfactual if labels else None
@@ -254,7 +270,7 @@ def training_episodes(
             counterfactual,
             states=episode.proprioception if asked and asked.states else None,
             actions=episode.actions if asked and asked.actions else None,
-            pixels=shown if asked and asked.pictures else None,
+            pixels=pixels,
         )
 
     doing = "Encoding frames" if vae.caches_frames else "Reading episodes"
@@ -294,6 +310,25 @@ def stored_codes(path: Path, vae: VideoVAE, shown: Pictures) -> StoredCodes:
     with replacing(path, shared=True) as partial:
         np.save(partial, np.concatenate(codes))
     return StoredCodes(path)
+
+
+def stored_pictures(folder: Path, shown: Pictures) -> StoredPictures:
+    """The episode's pictures on disk, decoded now if they are not there.
+
+    Raises:
+        DataError: the frames cannot be decoded.
+    """
+    path = folder / f"pictures_{shown.episode.index:06d}.npy"
+    if not path.exists():
+        settings, length = shown.settings, shown.episode.length
+        shape = (length, settings.views, settings.height, settings.width, 3)
+        with replacing(path, shared=True) as partial:
+            file = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+            for first in range(0, length, PIECE):
+                piece = np.arange(first, min(first + PIECE, length))
+                file[piece] = pictures(shown.episode, piece, settings)
+            file.flush()
+    return StoredPictures(path)
 
 
 def _from_each(source: EpisodeSource, doing: str, make: Callable[[Episode], Made]) -> Iterator[Made]:
