@@ -46,8 +46,8 @@ OTHER_RATE = 0.02
 """By how much the frames a second of an episode may differ from what a model takes them for."""
 
 WILD_ACTIONS = 0.01
-"""Share of the actions beyond either end of their scale. The few fastest moves are twice as fast as all others, which
-would then be small beside the gripper that opens and closes."""
+"""Share of the actions beyond either end of their scale. By their extremes, moves would be small beside the gripper,
+which opens and closes all the way."""
 
 
 def train_autoencoder(recipe: Recipe, sources: Sequence[EpisodeSource], out: Path, resume: bool = False) -> Path:

@@ -80,7 +80,7 @@ class FrameClassifier(ValueNetwork):
         self.head = value_head(config.head)
         self.scales = nn.ModuleDict()
         self.text = TextEncoder(config.text, config.text_length, config.text_pool)
-        # A frame's codes, then where each stands: shown as the video stream is, learned places take too long.
+        # A frame's codes, then where each stands, as the video stream is shown it.
         self.patches = nn.Conv2d(config.code_channels + PLACES, config.width, config.patch, config.patch)
         self.words = nn.Linear(self.text.dim, config.width)
         self.reader = nn.Parameter(torch.randn(1, 1, config.width) * 0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import cast
 
 from torch import Tensor, nn
@@ -10,14 +11,14 @@ from worldvalue.backbones.scales import Scale
 from worldvalue.types import Batch
 
 
-class ValueNetwork(nn.Module):
+class ValueNetwork(nn.Module, ABC):
     """A module that gives its losses when it is called, with scales for the numbers that it reads and tells."""
 
     scales: nn.ModuleDict
 
+    @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Losses by name, those that have a weight."""
-        raise NotImplementedError
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``losses``, under the name that wrappers of modules know."""
