@@ -230,7 +230,7 @@ def _fit_scales(model: ValueModel, episodes: Sequence[TrainingEpisode]) -> None:
         if rows:
             scale.fit(np.concatenate(rows), WILD_ACTIONS if name == "action" else 0.0)
             continue
-        if set(model.config.weights) == {"video"}:
+        if model.video_alone:
             continue
         told = f"No episode has {name}s of {numbers} numbers"
         if model.window.states_seen:

@@ -283,6 +283,11 @@ class ValueModel(Protocol):
         ...
 
     @property
+    def video_alone(self) -> bool:
+        """Whether it learns videos and nothing else, as in a first stage: it then tells neither values nor actions."""
+        ...
+
+    @property
     def euler_steps(self) -> int:
         """Steps of a noise sample when it scores, unless told otherwise."""
         ...

@@ -183,14 +183,9 @@ class MVWAM(ValueNetwork):
         """
         chunk = range(1, 1 + self.config.chunk)
         shown = (1, *(tick + 1 for tick in chunk))
-        if self._video_alone:
+        if self.video_alone:
             return Window(1, shown, 1, data_rate=True)
         return Window(1, shown, 1, (1,), 1, actions=tuple(chunk), pictures=(1,), data_rate=True)
-
-    @property
-    def _video_alone(self) -> bool:
-        """Whether this is the paper's first stage."""
-        return set(self.config.weights) == {"video"}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -227,7 +222,7 @@ class MVWAM(ValueNetwork):
         text = states_of(batch, self.text)
         sigma = fm.sample_sigma(len(text), device=text.device)
         current, future = batch["latents"][:, :, :1], batch["latents"][:, :, 1:]
-        if self._video_alone:
+        if self.video_alone:
             noise = torch.randn_like(future)
             seen = self._see(current, fm.interpolate(future, noise, sigma), sigma, self.video.read_text(text))
             return {"video": self._errors("video", _future(seen), future, noise).mean()}

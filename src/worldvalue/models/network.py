@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from worldvalue.types import Batch
 class ValueNetwork(nn.Module, ABC):
     """A module that gives its losses when it is called, with scales for the numbers that it reads and tells."""
 
+    config: Any
     scales: nn.ModuleDict
 
     @abstractmethod
@@ -23,6 +24,11 @@ class ValueNetwork(nn.Module, ABC):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``losses``, under the name that wrappers of modules know."""
         return self.losses(batch)
+
+    @property
+    def video_alone(self) -> bool:
+        """See ``types.ValueModel``."""
+        return set(self.config.weights) == {"video"}
 
     @property
     def value_range(self) -> tuple[float, float]:

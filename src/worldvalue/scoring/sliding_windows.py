@@ -146,7 +146,7 @@ class Scorer:
     settings: ScoreSettings
 
     def __post_init__(self) -> None:
-        if set(self.estimator.model.config.weights) == {"video"}:
+        if self.estimator.model.video_alone:
             raise DataError("This model has learned videos alone; train its next stage, with a loss 'value'.")
         chunk = self.estimator.model.window.chunk
         if not 1 <= self.settings.stride <= chunk:
