@@ -77,8 +77,10 @@ SPLITS: Mapping[str, Split] = {
     "test-counterfactual": Split(_TEST_SEED, _COUNTERFACTUAL),
     "test-small": Split(_TEST_SEED, _few(_paper_counts())),
     "test-counterfactual-small": Split(_TEST_SEED, _few(_COUNTERFACTUAL)),
-    # The second embodiment: forty tasks to learn from, held-out episodes of them, and ten that are never learned from.
+    # The second embodiment: forty tasks to learn from, held-out episodes of them for choices and for figures, and ten
+    # that are never learned from.
     "metaworld-train": Split(0, even_counts(SEEN, {"expert": 12}), METAWORLD),
+    "metaworld-validation": Split(1_000_000, even_counts(SEEN, {"expert": 1}), METAWORLD),
     "metaworld-test": Split(_TEST_SEED, even_counts(SEEN, {"expert": 3}), METAWORLD),
     "metaworld-unseen": Split(_TEST_SEED, even_counts(UNSEEN, {"expert": 10}), METAWORLD),
 }
