@@ -15,8 +15,8 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
@@ -100,7 +100,8 @@ def collect(
         False when the same collection was complete already, else True.
 
     Raises:
-        DataError: unknown task, nothing to collect, another collection in ``out``, or a dead worker.
+        DataError: unknown task, nothing to collect, another collection in ``out``, or workers that do
+            nothing but die.
     """
     settings = {
         "simulator": simulator.name,
@@ -118,9 +119,7 @@ def collect(
     with replacing(partial / "settings.json") as file:
         file.write_text(json.dumps(settings))
     specs = plan_collection(simulator, counts, seed)
-    missing = [spec for spec in specs if not (episodes / spec.name).exists()]
-    if missing:
-        _simulate(simulator, missing, len(specs), episodes, size, workers or len(os.sched_getaffinity(0)))
+    _simulate(simulator, specs, episodes, size, workers or len(os.sched_getaffinity(0)))
     _finish(simulator, out, partial, settings, [episodes / spec.name for spec in specs])
     return True
 
@@ -150,29 +149,55 @@ def _check(simulator: Simulator, out: Path, settings: Mapping[str, Any]) -> None
         raise DataError(f"{out} exists already and is not a collection; choose another folder.")
 
 
-def _simulate(
-    simulator: Simulator, specs: Sequence[EpisodeSpec], total: int, episodes: Path, size: int, workers: int
+def _simulate(simulator: Simulator, specs: Sequence[EpisodeSpec], episodes: Path, size: int, workers: int) -> None:
+    """Run the missing episodes in worker processes, with a progress bar.
+
+    When a process dies, others take its place: in hours of simulation and rendering even a rare fault of the native
+    libraries below happens. Only when none of them has finished an episode is there no use in going on.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, speed_estimate_period=600) as progress:
+        bar = progress.add_task("episodes", total=len(specs))
+        missing = _missing(specs, episodes)
+        while missing:
+            progress.update(bar, completed=len(specs) - len(missing))
+            try:
+                _simulate_in_processes(simulator, missing, episodes, size, workers, lambda: progress.advance(bar))
+            except BrokenProcessPool as error:
+                if missing == _missing(specs, episodes):
+                    raise DataError(
+                        f"Simulation processes die before they finish an episode, perhaps for lack of memory; the "
+                        f"finished ones are kept in {episodes}: run the same command again to go on, with fewer "
+                        "--workers if it happens again."
+                    ) from error
+                progress.console.print("A simulation process died; others go on with its episode.")
+            missing = _missing(specs, episodes)
+
+
+def _missing(specs: Sequence[EpisodeSpec], episodes: Path) -> list[EpisodeSpec]:
+    return [spec for spec in specs if not (episodes / spec.name).exists()]
+
+
+def _simulate_in_processes(
+    simulator: Simulator,
+    specs: Sequence[EpisodeSpec],
+    episodes: Path,
+    size: int,
+    workers: int,
+    finished: Callable[[], None],
 ) -> None:
-    """Run the missing episodes in worker processes, with a progress bar."""
-    bar_and_count = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    """Run all of these episodes.
+
+    Raises:
+        BrokenProcessPool: a process died, and the others were ended.
+    """
     context = multiprocessing.get_context("spawn")
-    with (
-        Progress(*bar_and_count, _Rate(), TimeRemainingColumn(), speed_estimate_period=600) as progress,
-        ProcessPoolExecutor(min(workers, len(specs)), context, _start_worker, (os.getpid(),)) as pool,
-    ):
-        bar = progress.add_task("episodes", total=total, completed=total - len(specs))
-        pending = {pool.submit(collect_episode, simulator, spec, episodes, size) for spec in specs}
+    with ProcessPoolExecutor(min(workers, len(specs)), context, _start_worker, (os.getpid(),)) as pool:
+        running = [pool.submit(collect_episode, simulator, spec, episodes, size) for spec in specs]
         try:
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    progress.advance(bar)
-        except BrokenProcessPool as error:
-            raise DataError(
-                f"A simulation process died, perhaps for lack of memory; the finished episodes are kept in "
-                f"{episodes}: run the same command again to go on, with fewer --workers if it happens again."
-            ) from error
+            for future in as_completed(running):
+                future.result()
+                finished()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
