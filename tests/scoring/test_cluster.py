@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 
 from worldvalue import cli
 from worldvalue.data import open_episodes
-from worldvalue.models import load_model
 from worldvalue.recipes import RECIPES
 from worldvalue.runs import train_autoencoder
 from worldvalue.scoring.cluster import OnCluster, StartScoring, Work, Workers, _Worker, connected, place_workers
@@ -106,7 +105,7 @@ def test_a_killed_workers_group_is_done_again_what_is_there_is_not_and_all_is_as
     two_workers: str, videos: Path, model: Path, tmp_path: Path
 ) -> None:
     source, settings, notes = open_episodes(videos), ScoreSettings(draws=2, steps=1, group=4), tmp_path / "notes"
-    scorer = Scorer(load_model(model), settings)
+    scorer = Scorer.of(model, settings)
 
     def start(shards: Shards) -> Watched:
         return Watched(StartScoring(videos, None, str(model), settings, shards), notes, fatal=3)

@@ -158,8 +158,7 @@ def _simulate(simulator: Simulator, specs: Sequence[EpisodeSpec], episodes: Path
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, speed_estimate_period=600) as progress:
         bar = progress.add_task("episodes", total=len(specs))
-        missing = _missing(specs, episodes)
-        while missing:
+        while missing := _missing(specs, episodes):
             progress.update(bar, completed=len(specs) - len(missing))
             try:
                 _simulate_in_processes(simulator, missing, episodes, size, workers, lambda: progress.advance(bar))
@@ -171,7 +170,7 @@ def _simulate(simulator: Simulator, specs: Sequence[EpisodeSpec], episodes: Path
                         "--workers if it happens again."
                     ) from error
                 progress.console.print("A simulation process died; others go on with its episode.")
-            missing = _missing(specs, episodes)
+        progress.update(bar, completed=len(specs))
 
 
 def _missing(specs: Sequence[EpisodeSpec], episodes: Path) -> list[EpisodeSpec]:
