@@ -43,8 +43,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     ``mask`` ``(N, M)`` is True where a token may see another; None: everywhere.
     """
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    # A CPU's fused attention is faster forwards but slow backwards; torch's plain one computes in float32.
-    plain = query.device.type == "cpu" and query.requires_grad
+    # A CPU's fused attention is slow backwards; torch's plain one, which training falls back to, computes in float32.
+    plain = query.device.type == "cpu" and torch.is_grad_enabled()
     attended = (_plain if plain else F.scaled_dot_product_attention)(query, key, value, mask)
     return attended.transpose(1, 2).flatten(2)
 
@@ -66,6 +66,12 @@ def apart(copies: int, tokens: int, context: int, device: torch.device) -> Tenso
         return None
     own = torch.eye(copies, dtype=torch.bool, device=device).repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)
     return F.pad(own, (context, 0), value=True)
+
+
+def in_a_row(x: Tensor, tokens: int) -> Tensor:
+    """Each of n rows ``(B, n, D)`` as often as there are tokens to it, ``(B, tokens, D)``; one as it is."""
+    count = x.shape[1]
+    return x if count in (1, tokens) else x.repeat_interleave(tokens // count, 1)
 
 
 def rms_norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
@@ -116,15 +122,15 @@ class StreamBlock(nn.Module):
 
         Args:
             hidden: ``(B, N, D)``.
-            modulation: ``(B or 1, N or 1, 6, D)`` shift, scale and gate of both halves, from the noise level.
+            modulation: ``(B or 1, n, 6, D)`` shift, scale and gate of both halves, from the noise level; n divides N,
+                and each serves N / n tokens in a row.
             text: from ``read_text``.
             rotary: positions of the N tokens.
             context: keys and values ``(B, M, H, E)`` that the tokens see besides their own; None for none.
             mask: of the self-attention, from ``apart``; None: all see all.
         """
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
-            (self.scale_shift_table + modulation).to(hidden.dtype).unbind(-2)
-        )
+        parts = (self.scale_shift_table + modulation).to(hidden.dtype).unbind(-2)
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (in_a_row(part, hidden.shape[1]) for part in parts)
         normed = self.norm1(hidden) * (1 + scale) + shift
         attended, own = self._self_attention(normed, rotary, context, mask)
         hidden = hidden + attended * gate

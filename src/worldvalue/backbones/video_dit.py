@@ -17,7 +17,7 @@ from diffusers import WanTransformer3DModel
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor, nn
 
-from worldvalue.backbones.joint_attention import KeysValues, Rotary, StreamBlock, read_text
+from worldvalue.backbones.joint_attention import KeysValues, Rotary, StreamBlock, in_a_row, read_text
 
 TIMESTEPS = 1000.0
 """Wan's transformer counts noise levels from 0 to 1000."""
@@ -79,9 +79,6 @@ class VideoDiT(WanTransformer3DModel):
         # Contiguous: on strided tokens torch's compiler gave gradients that were not numbers.
         hidden = self.patch_embedding(self._placed(latents)).flatten(2).transpose(1, 2).contiguous()
         time, modulation = self._embed_sigma(sigma, hidden.dtype)
-        if sigma.ndim == 2:  # every token of a frame has the frame's level
-            tokens = hidden.shape[1] // sigma.shape[1]
-            time, modulation = (x.repeat_interleave(tokens, 1) for x in (time, modulation))
         keys_values = []
         for layer, block in enumerate(self.blocks):
             seen = context[layer] if context is not None else None
@@ -124,7 +121,8 @@ class VideoDiT(WanTransformer3DModel):
     def _unpatchify(self, hidden: Tensor, time: Tensor, shape: torch.Size) -> Tensor:
         batch, _, frames, height, width = shape
         p_t, p_h, p_w = self.config.patch_size
-        shift, scale = (self.scale_shift_table + time.unsqueeze(2)).unbind(2)
+        levels = (self.scale_shift_table + time.unsqueeze(2)).unbind(2)
+        shift, scale = (in_a_row(level, hidden.shape[1]) for level in levels)
         patches = self.proj_out(self.norm_out(hidden) * (1 + scale) + shift)
         patches = patches.view(batch, frames // p_t, height // p_h, width // p_w, p_t, p_h, p_w, -1)
         return patches.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(batch, -1, frames, height, width)
