@@ -41,7 +41,7 @@ def test_a_compiled_block_has_the_gradients_of_the_plain_one() -> None:
     # With another way of writing the rotation the compiler's gradients of the keys were not numbers.
     torch.manual_seed(0)
     block = StreamBlock(width=64, ffn_width=64, heads=2, head_dim=32, cross_heads=2, cross_head_dim=32)
-    hidden, modulation = torch.randn(2, 64, 64), torch.randn(2, 1, 6, 64)
+    hidden, modulation = torch.randn(2, 64, 64), torch.randn(2, 4, 6, 64)  # 16 tokens in a row share theirs
     text = (torch.randn(2, 4, 2, 32), torch.randn(2, 4, 2, 32))
     angles = torch.rand(1, 64, 1, 16).repeat_interleave(2, dim=-1)
 
