@@ -119,7 +119,7 @@ class Rollouts:
     first: int = 0
     size: int = 128
     steps: int = 5
-    execute: int = 4
+    execute: int = 8
     limit: int = 400
 
 

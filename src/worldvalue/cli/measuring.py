@@ -81,7 +81,7 @@ def rollout(
     task: Annotated[str, typer.Option(help="A robosuite task, as 'collect robosuite' names it.")] = "lift",
     episodes: Annotated[int, typer.Option(min=1, help="Number of rollouts.")] = 50,
     steps: Annotated[int, typer.Option(min=1, help="Euler steps of a chunk of actions.")] = 5,
-    execute: Annotated[int, typer.Option(min=1, help="Actions carried out before the model is asked again.")] = 4,
+    execute: Annotated[int, typer.Option(min=1, help="Actions carried out before the model is asked again.")] = 8,
     limit: Annotated[int, typer.Option(min=1, help="Steps of 0.1 s until a rollout has failed.")] = 400,
     first: Annotated[int, typer.Option(min=0, help="First scene; choose settings on others than you report.")] = 0,
     size: Annotated[int, typer.Option(min=16, help="Width and height of the data's pictures; even.")] = 128,
