@@ -1,6 +1,7 @@
 """The oracle in the real simulator: what it does is what the labels say."""
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ if importlib.util.find_spec("robosuite") is None:
 from worldvalue.simulation.camera import Camera
 from worldvalue.simulation.environment import CAMERAS, Environment, Pose
 from worldvalue.simulation.oracle import Rollout, defect, run_plan
-from worldvalue.simulation.plan import Plan, draw_plan
+from worldvalue.simulation.plan import Move, Plan, Resume, draw_plan
 from worldvalue.simulation.tasks import TASKS
 from worldvalue.types import Mode
 
@@ -65,6 +66,27 @@ def test_a_hesitating_hand_stays_where_it_is(lift: Environment) -> None:
     place = rollout.state[m : n + 1, :3]
     assert np.linalg.norm(place - place[-1], axis=1).max() < 0.03
     assert 2.0 <= (n - m) / 10 <= 8.0
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_hesitation_is_an_expert_episode_with_a_pause_in_it(lift: Environment, seed: int) -> None:
+    # One that began the movement anew after the pause, bulge and all, took a way that no expert takes.
+    plan, paused = episode(lift, "hesitation", seed)
+    resume = next(number for number, phase in enumerate(plan.phases) if isinstance(phase, Resume))
+    cut, _, _ = plan.phases[resume - 2 : resume + 1]
+    assert isinstance(cut, Move)
+    whole = (*plan.phases[: resume - 2], replace(cut, part=1.0), *plan.phases[resume + 1 :])
+    straight = run_plan(lift, replace(plan, mode="expert", phases=whole), seed)
+
+    def way(rollout: Rollout) -> float:
+        return float(np.linalg.norm(np.diff(rollout.state[:, :3], axis=0), axis=1).sum())
+
+    assert paused.segment is not None
+    m, n = paused.segment
+    standing = np.linalg.norm(np.diff(paused.state[m : n + 1, :3], axis=0), axis=1).sum()
+    assert way(paused) - standing == pytest.approx(way(straight), rel=0.05)
+    assert paused.state[-1, :3] == pytest.approx(straight.state[-1, :3], abs=0.01)
+    assert len(paused.state) - (n - m) == pytest.approx(len(straight.state), abs=10)
 
 
 def test_stepping_is_robosuites_own_step(lift: Environment) -> None:

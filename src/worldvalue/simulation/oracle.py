@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from worldvalue.simulation.environment import CONTROL_HZ, STEP_ANGLE, STEP_LENGTH, Environment, Pose
-from worldvalue.simulation.plan import Grip, Move, Phase, Plan, Retrace, Target, Wait
+from worldvalue.simulation.plan import Grip, Move, Phase, Plan, Resume, Retrace, Target, Wait
 from worldvalue.types import Event
 
 LOOKAHEAD = 2
@@ -99,7 +99,7 @@ def find_events(plan: Plan, phases: NDArray[np.int64]) -> tuple[Event, ...]:
             if plan.mode == "retry" and not failed:
                 found.append(Event(int(frames[0]), "error"))
                 failed = True
-        elif (isinstance(phase, Move) and phase.name == "lift" and phase.part == 1.0) or phase.name == "release":
+        elif phase.name == "release" or (phase.name == "lift" and getattr(phase, "part", 1.0) == 1.0):
             found.append(Event(int(frames[-1]), "milestone"))
     return tuple(found)
 
@@ -139,12 +139,19 @@ class _Driver:
         self._reference = self._home
         self._gripper = -1.0
         self._legs: dict[str, list[Pose]] = {}
+        self._latest: _Curve | None = None
 
     def run(self, phase: Phase) -> Iterator[NDArray[np.float32]]:
         """Actions ``(7,)`` of one phase."""
         match phase:
             case Move():
-                yield from self._move(phase)
+                self._latest = _Curve(self._reference, self._aim(phase), phase)
+                path = self._latest.poses(0.0, phase.part)
+                self._legs[phase.name] = [self._reference, *path]
+                yield from self._arrive(path)
+            case Resume():
+                assert self._latest is not None, "a movement goes before"
+                yield from self._arrive(self._latest.poses(self._latest.move.part, 1.0))
             case Grip():
                 self._gripper = 1.0 if phase.closed else -1.0
                 yield from self._follow([self._reference] * _steps(phase.seconds))
@@ -165,9 +172,8 @@ class _Driver:
         step = np.concatenate([(goal.position - position) / STEP_LENGTH, turn / STEP_ANGLE, [self._gripper]])
         return np.clip(step, -1.0, 1.0).astype(np.float32)
 
-    def _move(self, move: Move) -> Iterator[NDArray[np.float32]]:
-        path = _curve(self._reference, self._aim(move), move)
-        self._legs[move.name] = [self._reference, *path]
+    def _arrive(self, path: list[Pose]) -> Iterator[NDArray[np.float32]]:
+        """Follow a path and wait for the hand at its end."""
         yield from self._follow(path)
         for _ in range(SETTLE_STEPS):
             if np.linalg.norm(self._environment.hand()[0] - self._reference.position) < SETTLE_DISTANCE:
@@ -220,18 +226,32 @@ class _Driver:
         return [Pose(np.array(xyz), float(yaw)) for *xyz, yaw in zip(*columns, turned, strict=True)]
 
 
-def _curve(start: Pose, end: Pose, move: Move) -> list[Pose]:
-    """A quadratic Bezier curve from start to end, bulging in the middle, sampled at the control rate."""
-    middle = (start.position + end.position) / 2 + 2 * np.array(move.bulge)
-    turn = (end.yaw - start.yaw + np.pi) % (2 * np.pi) - np.pi
-    fine = np.linspace(0.0, move.part, 65)[:, None]
-    curve = (1 - fine) ** 2 * start.position + 2 * fine * (1 - fine) * middle + fine**2 * end.position
-    seconds = max(_length(curve) / move.speed, abs(turn) * move.part / 0.8, 0.3)
-    share = _ease(_steps(seconds), ramp=0.3)
-    gone = np.linspace(0.0, 1.0, 65)
-    columns = [np.interp(share, gone, curve[:, axis]) for axis in range(3)]
-    yaws = start.yaw + turn * move.part * share
-    return [Pose(np.array(xyz), float(yaw)) for *xyz, yaw in zip(*columns, yaws, strict=True)]
+@dataclass(frozen=True)
+class _Curve:
+    """A quadratic Bezier curve, bulging in the middle, along which a movement goes.
+
+    Attributes:
+        start, end: of the whole movement.
+        move: its speed and bulge.
+    """
+
+    start: Pose
+    end: Pose
+    move: Move
+
+    def poses(self, first: float, last: float) -> list[Pose]:
+        """From one fraction of the curve to another, slow at both ends, sampled at the control rate."""
+        start, end = self.start.position, self.end.position
+        middle = (start + end) / 2 + 2 * np.array(self.move.bulge)
+        turn = (self.end.yaw - self.start.yaw + np.pi) % (2 * np.pi) - np.pi
+        fine = np.linspace(first, last, 65)[:, None]
+        curve = (1 - fine) ** 2 * start + 2 * fine * (1 - fine) * middle + fine**2 * end
+        seconds = max(_length(curve) / self.move.speed, abs(turn) * (last - first) / 0.8, 0.3)
+        share = _ease(_steps(seconds), ramp=0.3)
+        gone = np.linspace(0.0, 1.0, 65)
+        columns = [np.interp(share, gone, curve[:, axis]) for axis in range(3)]
+        yaws = self.start.yaw + turn * first + turn * (last - first) * share
+        return [Pose(np.array(xyz), float(yaw)) for *xyz, yaw in zip(*columns, yaws, strict=True)]
 
 
 def _ease(count: int, ramp: float) -> NDArray[np.float64]:

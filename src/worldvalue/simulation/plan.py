@@ -86,6 +86,17 @@ class Wait:
 
 
 @dataclass(frozen=True)
+class Resume:
+    """Go on along the curve of the movement that ended early, as if it had not been interrupted.
+
+    Attributes:
+        name: of that movement, the last one before.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Retrace:
     """Go back along the path by which earlier phases came, at the mean speed they had.
 
@@ -102,7 +113,7 @@ class Retrace:
     suboptimal: bool = True
 
 
-Phase = Move | Grip | Wait | Retrace
+Phase = Move | Resume | Grip | Wait | Retrace
 
 
 @dataclass(frozen=True)
@@ -242,7 +253,7 @@ def _hesitate(style: _Style) -> tuple[tuple[str, ...], tuple[Phase, ...]]:
     sway = tuple(amplitude.tolist()) if kind == "micro_movements" else (0.0, 0.0, 0.0)
     wait = Wait("hesitate", rng.uniform(2.0, 8.0), sway, tuple(rate.tolist()), suboptimal=True)
     first = replace(move, part=style.part_of_lift() if move.name == "lift" else rng.uniform(0.15, 0.9))
-    return (kind,), (*phases[:where], first, wait, *phases[where:], style.rest())
+    return (kind,), (*phases[:where], first, wait, Resume(move.name), *phases[where + 1 :], style.rest())
 
 
 def _retry(style: _Style, kind: str) -> tuple[tuple[str, ...], tuple[Phase, ...]]:
