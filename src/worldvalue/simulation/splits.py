@@ -61,6 +61,11 @@ SPLITS: Mapping[str, Split] = {
         | even_counts(_OF_FOUR, {"expert": 40, "hesitation": 10, "retry": 10}),
     ),
     "train-retries": Split(3, even_counts(["bread", "can", "cereal", "milk"], {"hesitation": 10, "retry": 30})),
+    "train-hesitations": Split(
+        6,
+        even_counts(PAPER_TASKS, {"expert": 40, "hesitation": 60, "retry": 40, "failure": 4})
+        | even_counts(_OF_FOUR, {"expert": 12, "hesitation": 8, "retry": 5}),
+    ),
     # What the policies were trained on.
     "train-lift": Split(4, {"lift": {"expert": 200}}),
     "train-can": Split(5, {"can": {"expert": 200}}),
