@@ -8,7 +8,7 @@ worldvalue=.venv/bin/worldvalue
 shipped=src/worldvalue/models/shipped/tiny
 compile=$(command -v g++ > /dev/null && echo true || echo false) # saves a third of a step's time; needs a compiler
 
-for split in train train-more train-scenes train-retries tune validation test test-counterfactual; do
+for split in train train-more train-scenes train-retries train-hesitations tune validation test test-counterfactual; do
     $worldvalue collect robosuite "$run/$split" --split $split
 done
 $worldvalue train vae --recipe tiny --data "$run/train" --out "$run/vae" --resume
@@ -24,7 +24,11 @@ $train --init "$run/third/model" --out "$run/fourth" --set training.steps=1950 -
 # Other windows than the trainings before, which all begin with the same ones.
 $train --init "$run/fourth/model" --out "$run/fifth" --set training.steps=2800 --set training.warmup=50 \
     --set training.peak_rate=0.0004 --set training.final_share=0.02 --set training.seed=8
-made=$run/fifth/model
+$worldvalue train wvm --recipe tiny --resume --codes "$run/codes" --set training.compile=$compile \
+    --data "$run/train-hesitations" --init "$run/fifth/model" --out "$run/sixth" --set augmentation.swap=0.1 \
+    --set training.steps=2700 --set training.warmup=50 --set training.peak_rate=0.0004 \
+    --set training.final_share=0.02 --set training.seed=12
+made=$run/sixth/model
 $worldvalue calibrate "$run/tune" --model "$made"
 $worldvalue bench run --suite "$run/test" --suite "$run/test-counterfactual" --model "$made" --out "$run/bench"
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from worldvalue import __version__
 from worldvalue.data.identity import weights_identity
 from worldvalue.data.pictures import cameras_shown
 from worldvalue.data.windows import nearest, scoring_starts
@@ -169,8 +170,8 @@ class Scorer:
         return self.settings.steps or self.estimator.model.euler_steps
 
     def identity(self) -> dict[str, Any]:
-        """Everything about model and settings that the values depend on."""
-        model = [weights_identity(self.estimator), repr(self.estimator.config)]
+        """Everything about model and settings that the values depend on, and this library's version."""
+        model = [weights_identity(self.estimator), repr(self.estimator.config), __version__]
         return {"model": model, "settings": {**asdict(self.settings), "steps": self.steps}}
 
     def check(self, source: EpisodeSource) -> None:
