@@ -278,8 +278,9 @@ class TestBadInput:
         path.write_bytes(path.read_bytes()[:2000])
         episode = open_episodes(sample)[0]
         assert len(episode.frames([0], FRONT)) == 1
+        # Not the first frame, which is whole: whether it is read hangs on how far the decoder's threads look ahead.
         with pytest.raises(DataError, match="damaged or cut off"):
-            episode.frames([0], WRIST)
+            episode.frames([3], WRIST)
 
 
 def test_opening_reads_only_the_rows_of_that_episode(tmp_path, make_record, monkeypatch):
