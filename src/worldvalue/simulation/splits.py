@@ -69,7 +69,7 @@ SPLITS: Mapping[str, Split] = {
     # What the policies were trained on.
     "train-lift": Split(4, {"lift": {"expert": 200}}),
     "train-can": Split(5, {"can": {"expert": 200}}),
-    # Figures while the library grows; no choice is made by them.
+    # Figures while the library grows, and choices that `tune` is too small for.
     "validation": Split(
         1_000_000, even_counts(PAPER_TASKS, {"expert": 10, "hesitation": 10, "retry": 10, "failure": 3})
     ),
