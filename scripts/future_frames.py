@@ -25,7 +25,7 @@ def future_strip(estimator: Estimator, episode: Episode, start: int) -> np.ndarr
     chunk = estimator.model.window.chunk
     scored = episode.indices_at(estimator.config.rate)
     window = scored[(start + np.arange(2 * chunk + 1)).clip(0, len(scored) - 1)]
-    shown = pictures(episode, window, estimator.config.picture)
+    shown = pictures(episode, window, estimator.picture_settings(episode))
     latents = estimator.model.encode(estimator.vae, estimator.vae.items(torch.from_numpy(shown))[None])
     current = latents.chunk(2, dim=2)[0]
     text = estimator.text_states([episode.instruction])[episode.instruction][None]
@@ -33,7 +33,8 @@ def future_strip(estimator: Estimator, episode: Episode, start: int) -> np.ndarr
     model = estimator.model
     if not isinstance(model, WVM):
         raise SystemExit("The model has no video stream; give a World Value Model.")
-    predicted = float_to_pictures(estimator.vae.decode(model.predict_future(current, text, noise))[0]).numpy()
+    first_view = model.predict_future(current, text, noise).chunk(shown.shape[1], dim=-1)[0]
+    predicted = float_to_pictures(estimator.vae.decode(first_view)[0]).numpy()
     return np.stack([shown[1 : 1 + chunk, 0], shown[1 + chunk :, 0], predicted])
 
 

@@ -159,16 +159,21 @@ def small_recipe(config: EstimatorConfig | None = None) -> Recipe:
     return Recipe(config or small_config(), training, autoencoder=training)
 
 
-def small_estimator(seed: int = 0) -> Estimator:
-    """A small estimator whose new layers, zero at the start of training, are random, so that everything shows."""
+def small_estimator(seed: int = 0, views: int = 1, fewest_views: int | None = None) -> Estimator:
+    """A small estimator whose new layers, zero at the start of training, are random, so that everything shows.
+
+    How many views it sees is no part of the weights.
+    """
+    config = small_config()
     torch.manual_seed(seed)
-    estimator = Estimator(small_config()).eval()
+    shown = replace(config.picture, views=views)
+    estimator = Estimator(replace(config, picture=shown, fewest_views=fewest_views)).eval()
     torch.nn.init.normal_(estimator.model.value.proj_out.weight, std=0.5)
     return estimator
 
 
 class PaintedFrames:
-    """A white square that moves over grey noise: frames computed when asked for."""
+    """A white square that moves over grey noise: frames computed when asked for; upside down at the wrist."""
 
     def __init__(self, length: int, seed: int = 0) -> None:
         self.length = length
@@ -181,10 +186,16 @@ class PaintedFrames:
         for picture, index in zip(pictures, indices, strict=True):
             left = int(index / max(self.length - 1, 1) * (PIXELS - 8))
             picture[20:28, left : left + 8] = 255
-        return pictures
+        return pictures[:, ::-1] if camera == "wrist" else pictures
 
 
-def painted_episode(length: int = 60, index: int = 0, fps: float = 10.0, labels: Labels | None = None) -> Episode:
+def painted_episode(
+    length: int = 60,
+    index: int = 0,
+    fps: float = 10.0,
+    labels: Labels | None = None,
+    cameras: tuple[str, ...] = ("front",),
+) -> Episode:
     """An episode of ``PaintedFrames``."""
     return Episode(
         index=index,
@@ -192,7 +203,7 @@ def painted_episode(length: int = 60, index: int = 0, fps: float = 10.0, labels:
         instruction="push the square to the right",
         fps=fps,
         timestamps=np.arange(length) / fps,
-        cameras=("front",),
+        cameras=cameras,
         reader=PaintedFrames(length, index),
         labels=labels,
     )

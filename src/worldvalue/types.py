@@ -278,8 +278,8 @@ class ValueModel(Protocol):
     sharded_layers: tuple[type[torch.nn.Module], ...]
 
     @property
-    def max_views(self) -> int:
-        """The most pictures of a frame that it sees apart."""
+    def views_taken(self) -> range:
+        """Of how many pictures of a frame it can make something."""
         ...
 
     @property

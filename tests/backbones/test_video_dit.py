@@ -73,7 +73,11 @@ def test_only_a_transformer_that_is_shown_places_tells_the_patches_of_an_even_pi
 def test_places_are_sines_and_cosines_of_row_and_column() -> None:
     shown = places(8, 4, 6)
     assert shown.shape == (8, 4, 6)
-    row, column = torch.tensor(1.5 / 4) * torch.pi, torch.tensor(4.5 / 6) * torch.pi
+    row, column = torch.tensor(1.5 / 4) * torch.pi, torch.tensor(4.5 / 4) * torch.pi
     sines = [row.sin(), (2 * row).sin(), column.sin(), (2 * column).sin()]
     cosines = [row.cos(), (2 * row).cos(), column.cos(), (2 * column).cos()]
     torch.testing.assert_close(shown[:, 1, 4], torch.stack(sines + cosines))
+
+
+def test_a_picture_beside_another_has_the_places_it_has_alone() -> None:
+    assert torch.equal(places(16, 8, 16)[:, :, :8], places(16, 8, 8))

@@ -140,3 +140,24 @@ def test_cameras_are_checked_on_the_first_good_episode_before_a_frame_is_read(ca
     with pytest.raises(DataError, match=sentence):
         Scorer(small_estimator(), ScoreSettings(cameras=cameras)).check(_Source())
     Scorer(small_estimator(), ScoreSettings(cameras=("front",))).check(_Source())
+
+
+def test_an_episode_with_fewer_cameras_is_scored_as_by_a_model_of_so_many_views() -> None:
+    """And the second view, where there is one, is looked at; both kinds may stand in one group."""
+    front, both = painted_episode(30), painted_episode(30, cameras=("front", "wrist"))
+    scorer = Scorer(small_estimator(views=2, fewest_views=1), SETTINGS)
+    expected = score(small_estimator(), front, SETTINGS).mean
+    one, two, chosen = (
+        score(scorer.estimator, *given).mean
+        for given in ((front, SETTINGS), (both, SETTINGS), (both, replace(SETTINGS, cameras=("front",))))
+    )
+    np.testing.assert_array_equal(one, expected)
+    np.testing.assert_array_equal(chosen, expected)
+    assert np.abs(two - expected).max() > 1e-3
+    for curve, alone in zip(scorer([both, front]), (two, one), strict=True):
+        np.testing.assert_array_equal(curve.mean, alone)
+
+
+def test_a_model_that_has_not_learned_to_make_do_with_fewer_views_asks_for_all() -> None:
+    with pytest.raises(DataError, match=r"sees 2 camera\(s\), but 1 were given; choose from: front"):
+        score(small_estimator(views=2), painted_episode(30), SETTINGS)

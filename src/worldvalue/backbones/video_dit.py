@@ -131,11 +131,14 @@ class VideoDiT(WanTransformer3DModel):
 def places(channels: int, height: int, width: int) -> Tensor:
     """Sines and cosines ``(channels, height, width)`` of each pixel's row and column.
 
+    They do not depend on the width: a picture has the same places whether another stands beside it or not.
+
     Args:
-        channels: 4 a frequency; the first frequency turns half a circle over the picture, each next one twice as far.
+        channels: 4 a frequency; the first frequency turns half a circle over the picture's height, each next one twice
+            as far.
         height, width: of the picture.
     """
-    grid = torch.meshgrid(*((torch.arange(n) + 0.5) / n for n in (height, width)), indexing="ij")
+    grid = torch.meshgrid(*((torch.arange(n) + 0.5) / height for n in (height, width)), indexing="ij")
     frequencies = torch.pi * 2.0 ** torch.arange(channels // 4)
     angles = torch.stack(grid)[:, None] * frequencies[:, None, None]
     return torch.cat((angles.sin(), angles.cos())).flatten(0, 1)

@@ -33,6 +33,8 @@ from worldvalue.types import Batch, DataError, Episode, ValueModel, in_short
 
 SHIPPED = Path(__file__).parent / "shipped"
 WEIGHTS = "model.safetensors"
+CUT_SHARE = 0.5
+"""Share of training batches that show the fewest views, of a model that has learned to make do with fewer."""
 OTHER_RECIPE = "it has not the recipe's shape: use the recipe it was trained with"
 AUTOENCODERS: Mapping[str, Callable[[Mapping[str, Any]], VideoVAE]] = {
     "AutoencoderKL": FrameVAE,
@@ -59,6 +61,8 @@ class EstimatorConfig:
         vae_class: diffusers class of the autoencoder, one of ``AUTOENCODERS``; ``AutoencoderKL`` for frames alone.
         vae: its keys.
         picture: cameras, layout and size of the pictures.
+        fewest_views: pictures of a frame that are enough: half of the training batches are cut to the first so many,
+            and an episode with fewer cameras than ``picture`` has views can be scored. None: it takes them all.
         rate: frames per second that the model looks at.
         text_folder: folder or hub id of what has ``text_encoder/`` and ``tokenizer/``, for a model without a text
             encoder of its own.
@@ -70,6 +74,7 @@ class EstimatorConfig:
     vae_class: str
     vae: Mapping[str, Any]
     picture: PictureSettings
+    fewest_views: int | None = None
     rate: float = 2.0
     text_folder: str | None = None
     band_margin: float = 0.0
@@ -110,6 +115,9 @@ class Estimator(nn.Module):
             batch: ``items`` ``(B, n, V, ...)`` of the frames shown (``VideoVAE.items``), ``values`` ``(B, 1 + h)``,
                 ``tokens`` or ``text``, and ``states`` where the model asks for them.
         """
+        fewest = self.config.fewest_views
+        if fewest is not None and torch.rand(()) < CUT_SHARE:
+            batch = {**batch, **{name: batch[name][:, :, :fewest] for name in ("items", "pictures") if name in batch}}
         with torch.no_grad():
             latents = self.model.encode(self.vae, batch["items"])
         return self.model({**batch, "latents": latents})
@@ -121,7 +129,7 @@ class Estimator(nn.Module):
             episode, indices: which frames.
             cameras: instead of those the configuration names.
         """
-        return self.vae.items(torch.from_numpy(pictures(episode, indices, self.picture_settings(cameras))))
+        return self.vae.items(torch.from_numpy(pictures(episode, indices, self.picture_settings(episode, cameras))))
 
     def states(self, episode: Episode, indices: NDArray[np.int64]) -> Tensor | None:
         """The robot's proprioception at frames of an episode ``(n, P)`` float32; None where the model sees none.
@@ -143,7 +151,7 @@ class Estimator(nn.Module):
         """Pictures of frames of an episode ``(n, V, 3, H, W)`` in [-1, 1]; None where the model sees none as pixels."""
         if not self.model.window.pictures:
             return None
-        shown = torch.from_numpy(pictures(episode, indices, self.picture_settings(cameras)))
+        shown = torch.from_numpy(pictures(episode, indices, self.picture_settings(episode, cameras)))
         return pictures_to_float(shown.to(self.device))
 
     def observe(self, seen: Batch, text: Tensor) -> Any:
@@ -156,9 +164,16 @@ class Estimator(nn.Module):
             if isinstance(layer, self.model.sharded_layers):
                 layer.compile()
 
-    def picture_settings(self, cameras: tuple[str, ...] | None = None) -> PictureSettings:
-        """Size, layout and cameras of the pictures; ``cameras`` instead of those the configuration names."""
-        return replace(self.config.picture, cameras=cameras) if cameras else self.config.picture
+    def picture_settings(self, episode: Episode, cameras: tuple[str, ...] | None = None) -> PictureSettings:
+        """Size, layout and cameras of an episode's pictures; ``cameras`` instead of those the configuration names.
+
+        Of fewer cameras than there are views to be filled as many views are shown as can be, if they are enough.
+        """
+        settings = self.config.picture
+        settings = replace(settings, cameras=cameras or settings.cameras)
+        filled = len(settings.cameras or episode.cameras) // (settings.rows * settings.columns)
+        fewest = self.config.fewest_views or settings.views
+        return replace(settings, views=min(max(filled, fewest), settings.views))
 
     @torch.no_grad()
     def text_states(self, instructions: Sequence[str]) -> dict[str, Tensor]:
@@ -275,9 +290,15 @@ def _check(config: EstimatorConfig, vae: VideoVAE, model: ValueModel) -> None:
     side = (config.picture.height // vae.scale, config.picture.width // vae.scale)
     if config.model.latent_size != side:
         raise DataError(f"The pictures make latents of {side}; set estimator.model.latent_size to that.")
-    if config.picture.views > model.max_views:
-        told = f"{_name(config.model)} sees {model.max_views} picture(s) of a frame, not {config.picture.views}"
-        raise DataError(f"{told}; set estimator.picture.views, and tile cameras with rows and columns.")
+    taken, most = model.views_taken, config.picture.views
+    for views in (most, config.fewest_views or most):
+        if views not in taken or views > most:
+            few, many = taken[0], min(taken[-1], most)
+            told = f"{few}" if few == many else f"{few} to {many}"
+            raise DataError(
+                f"{_name(config.model)} sees {told} picture(s) of a frame here, not {views}; set "
+                "estimator.picture.views and fewest_views, and tile cameras with rows and columns."
+            )
     unknown = sorted(set(config.model.weights) - model.losses_known)
     if unknown or not config.model.weights:
         told = f"There is no loss '{unknown[0]}'" if unknown else "No loss has a weight"

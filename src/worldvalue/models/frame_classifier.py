@@ -68,7 +68,7 @@ class FrameClassifier(ValueNetwork):
     """A transformer over one frame's patches and the instruction, read out at a token of its own."""
 
     sharded_layers: tuple[type[nn.Module], ...] = (nn.TransformerEncoderLayer,)
-    max_views: ClassVar[int] = 1
+    views_taken: ClassVar[range] = range(1, 2)
     euler_steps: ClassVar[int] = 1
     losses_known: ClassVar[frozenset[str]] = frozenset({"value"})
 

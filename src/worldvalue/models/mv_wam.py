@@ -159,7 +159,7 @@ class MVWAM(ValueNetwork):
     """
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
-    max_views: ClassVar[int] = MAX_VIEWS
+    views_taken: ClassVar[range] = range(1, 1 + MAX_VIEWS)
     euler_steps: ClassVar[int] = 5
     losses_known: ClassVar[frozenset[str]] = frozenset(Parts._fields)
 

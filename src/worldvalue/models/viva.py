@@ -89,7 +89,7 @@ class ViVa(ValueNetwork):
     """
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
-    max_views: ClassVar[int] = 3
+    views_taken: ClassVar[range] = range(1, 4)
     euler_steps: ClassVar[int] = 1
 
     def __init__(self, config: ViVaConfig, video: VideoDiT | None = None) -> None:

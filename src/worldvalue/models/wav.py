@@ -149,9 +149,9 @@ class WAV(ValueNetwork):
         self.text = own_encoder(config.text, config.text_length, config.text_pool)
 
     @property
-    def max_views(self) -> int:
-        """V."""
-        return self.config.views
+    def views_taken(self) -> range:
+        """V, no more and no fewer."""
+        return range(self.config.views, 1 + self.config.views)
 
     @property
     def window(self) -> Window:

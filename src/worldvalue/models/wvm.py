@@ -46,7 +46,7 @@ class WVMConfig:
         text: keys of transformers' ``UMT5Config``; trained with the model. None: batches carry text states.
         text_length: tokens of an instruction.
         text_pool: neighbouring text states that become one (``TextEncoder``).
-        latent_size: height and width of a latent frame.
+        latent_size: height and width of a latent frame of one view; those of several stand side by side.
         chunk: h, frames whose values are predicted together; 4 per latent frame.
         weights: of the losses, by name (eq. 7: lambda is ``weights["video"]``); one that is left out is not computed.
         sigma_shift: flow shift of the training noise levels; 1 draws them uniformly.
@@ -102,7 +102,7 @@ class WVM(ValueNetwork):
     """
 
     sharded_layers: tuple[type[nn.Module], ...] = (StreamBlock,)
-    max_views: ClassVar[int] = 1
+    views_taken: ClassVar[range] = range(1, 4)
     euler_steps: ClassVar[int] = 4
 
     def __init__(self, config: WVMConfig, video: VideoDiT | None = None) -> None:
@@ -137,8 +137,8 @@ class WVM(ValueNetwork):
         return (self.config.chunk,)
 
     def encode(self, vae: VideoVAE, items: Tensor) -> Tensor:
-        """Latents ``(B, C, K, h, w)`` of a window's frames; the prefix latent is dropped."""
-        return vae.per_window(items[:, :, 0])
+        """Latents ``(B, C, K, h, V w)`` of a window's frames, the views side by side; the prefix latent is dropped."""
+        return torch.cat([vae.per_window(view) for view in items.unbind(2)], dim=-1)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Flow-matching losses of the value chunk and of the future latent (eqs. 5 and 6), and the squared error of the

@@ -68,6 +68,7 @@ class _Track:
         ticks = sorted({*self.shown, *self.told, *self.asked.pictures})
         self.seen = np.unique([self._frames(step, ticks) for step in range(len(self.starts))])
         self.items = estimator.items(episode, self.seen, settings.cameras)
+        self.views = self.items.shape[1]
         self.states = estimator.states(episode, self.seen)
         self.pixels = estimator.pixels(episode, self.seen, settings.cameras)
         self.margin, self.ends = estimator.config.band_margin, estimator.model.value_range
@@ -183,7 +184,7 @@ class Scorer:
         first = next(opened, None)
         if first is None:
             return
-        cameras_shown(first, self.estimator.picture_settings(self.settings.cameras))
+        cameras_shown(first, self.estimator.picture_settings(first, self.settings.cameras))
         if self.estimator.model.text is None:
             self.estimator.text_states([first.instruction, *(episode.instruction for episode in opened)])
 
@@ -196,7 +197,8 @@ class Scorer:
             texts = self.estimator.text_states([track.episode.instruction for track in running])
             for step in range(max((len(track.starts) for track in running), default=0)):
                 active = [track for track in running if step < len(track.starts)]
-                self._score_step(active, texts, step)
+                for views in sorted({track.views for track in active}):
+                    self._score_step([track for track in active if track.views == views], texts, step)
         return [track.curve() if isinstance(track, _Track) else track for track in tracks]
 
     def _open(self, episode: Episode) -> _Track | DataError:
