@@ -22,7 +22,9 @@ def score(
     sarm_name: Annotated[
         bool, typer.Option("--sarm-name", help="Call the values sarm_progress.parquet, as LeRobot looks for.")
     ] = False,
-    camera: Annotated[list[str] | None, typer.Option(help="View to score; several are tiled.")] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="Camera to look through; several for a model of several.")
+    ] = None,
     rate: Annotated[
         float | None, typer.Option(min=0.01, help="Frames a second to look at; the model's own by default.")
     ] = None,
