@@ -100,6 +100,23 @@ def test_each_stages_loss_moves_what_it_is_made_of(weights: dict, moved: tuple[b
     assert tuple(any(p.grad is not None for p in part.parameters()) for part in parts) == moved
 
 
+@torch.no_grad()
+def test_several_draws_of_a_window_cost_what_as_many_windows_of_one_video_would() -> None:
+    model = _model()
+    batch = model.example_batch(2)
+    context = _observed(model, batch)
+    _, imagined = model._see(torch.randn(2, *model.video_shape), torch.tensor([0.3, 0.8]), context)
+    losses = []
+    for draws, copies in ((3, 1), (1, 3)):
+        model.config = replace(model.config, value_draws=draws)
+        rows = {name: x.repeat_interleave(copies, 0) for name, x in batch.items()}
+        hidden = [x.repeat_interleave(copies, 0) for x in imagined.hidden]
+        given = Context(*(x.repeat_interleave(copies, 0) for x in context))
+        torch.manual_seed(0)
+        losses.append(model._losses_of_streams(rows, imagined._replace(hidden=hidden), given))
+    torch.testing.assert_close(*losses)
+
+
 def test_actions_beyond_the_end_teach_nothing_and_break_nothing() -> None:
     model = _model()
     batch = model.example_batch(2)

@@ -63,6 +63,8 @@ class WAVConfig:
         weights: of the losses, by name. The paper trains in three stages: "video"; then "value" with the video frozen;
             then all. With "action" alone in the last one the value would not be the value any more: the blocks move and
             what reads them out does not.
+        value_draws: noised copies of a window's values and actions in one training step, 1 in the paper. The video is
+            read once for all, so that further ones cost little and make the streams' gradients less noisy.
         sigma_shift: flow shift of the video's noise levels; 1 draws them uniformly. At use the streams read a video
             that is still noise, or one imagined; with a larger shift they seldom learn from one that is all but known.
     """
@@ -82,6 +84,7 @@ class WAVConfig:
     memory_gap: int = 10
     fps: float = 10.0
     weights: Mapping[str, float] = field(default_factory=lambda: {"video": 1.0, "value": 1.0, "action": 1.0})
+    value_draws: int = 1
     sigma_shift: float = 1.0
 
     @classmethod
@@ -207,17 +210,18 @@ class WAV(ValueNetwork):
         return {name: losses[name] for name in self.config.weights}
 
     def _losses_of_streams(self, batch: Batch, imagined: Imagined, context: Context) -> dict[str, Tensor]:
-        values = self.scale("value")(batch["values"][:, 1:, None])
+        draws = self.config.value_draws
+        values = self.scale("value")(batch["values"][:, 1:, None]).repeat_interleave(draws, 0)
         noise, sigma = torch.randn_like(values), fm.sample_sigma(len(values), device=values.device)
-        read = self.value.read_layers(imagined.hidden)
+        read = repeated(self.value.read_layers(imagined.hidden), draws)
         told, seen = self._value(fm.interpolate(values, noise, sigma), sigma, read)
         losses = {"value": F.mse_loss(told.float(), fm.velocity(values, noise))}
         if "action" in self.config.weights:
-            actions = self.scale("action")(batch["actions"])
+            actions = self.scale("action")(batch["actions"]).repeat_interleave(draws, 0)
             known, actions = actions.isfinite(), actions.nan_to_num()
             noise, sigma = torch.randn_like(actions), fm.sample_sigma(len(actions), device=actions.device)
-            read = self.action.read_layers(imagined.hidden)
-            told = self._action(fm.interpolate(actions, noise, sigma), sigma, read, seen, context)
+            read = repeated(self.action.read_layers(imagined.hidden), draws)
+            told = self._action(fm.interpolate(actions, noise, sigma), sigma, read, seen, _several(context, draws))
             error = (told.float() - fm.velocity(actions, noise)).square()
             losses["action"] = mean_known(error, known)
         return losses
@@ -331,7 +335,7 @@ class WAV(ValueNetwork):
     def _draw(self, context: Context, noise: Tensor, steps: int) -> tuple[Context, Imagined, Tensor, list[KeysValues]]:
         """A future and a value chunk for each draw ``(B, S, *noise_shape)``, as ``B * S`` rows."""
         video, value = noise.flatten(0, 1).split((math.prod(self.video_shape), self.config.chunk), dim=-1)
-        several = Context(*(x.repeat_interleave(noise.shape[1], 0) for x in context))
+        several = _several(context, noise.shape[1])
         imagined = self.imagine(several, video.unflatten(-1, self.video_shape), steps)
         return several, imagined, *self.values(imagined, value[:, None], steps)
 
@@ -346,6 +350,11 @@ class WAV(ValueNetwork):
             "actions": torch.rand(batch_size, config.chunk, config.actions),
             **example_text(self.text, batch_size, config.text_length, self.video.config.caption_channels),
         }
+
+
+def _several(context: Context, times: int) -> Context:
+    """What is given to each window, ``times`` times in a row."""
+    return Context(*(x.repeat_interleave(times, 0) for x in context))
 
 
 def signal_to_noise(values: Tensor) -> Tensor:
