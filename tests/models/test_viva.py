@@ -164,7 +164,7 @@ def test_it_is_a_value_model_of_one_to_three_views_and_refuses_what_does_not_fit
     assert isinstance(_model(), ValueModel)
     config = small_viva_config()
     Estimator(replace(config, picture=replace(config.picture, views=3)))
-    with pytest.raises(DataError, match=r"ViVa sees 3 .* not 4"):
+    with pytest.raises(DataError, match=r"ViVa sees 1 to 3 .* not 4"):
         Estimator(replace(config, picture=replace(config.picture, views=4)))
     with pytest.raises(DataError, match="no loss 'state'"):
         _model(states=0)
