@@ -24,11 +24,14 @@ $train --init "$run/third/model" --out "$run/fourth" --set training.steps=1950 -
 # Other windows than the trainings before, which all begin with the same ones.
 $train --init "$run/fourth/model" --out "$run/fifth" --set training.steps=2800 --set training.warmup=50 \
     --set training.peak_rate=0.0004 --set training.final_share=0.02 --set training.seed=8
-$worldvalue train wvm --recipe tiny --resume --codes "$run/codes" --set training.compile=$compile \
-    --data "$run/train-hesitations" --init "$run/fifth/model" --out "$run/sixth" --set augmentation.swap=0.1 \
-    --set training.steps=2700 --set training.warmup=50 --set training.peak_rate=0.0004 \
-    --set training.final_share=0.02 --set training.seed=12
-made=$run/sixth/model
+train="$worldvalue train wvm --recipe tiny --resume --codes $run/codes --set training.compile=$compile"
+train="$train --data $run/train-hesitations --set augmentation.swap=0.1 --set training.final_share=0.02"
+$train --init "$run/fifth/model" --out "$run/sixth" --set training.steps=2700 --set training.warmup=50 \
+    --set training.peak_rate=0.0004 --set training.seed=12
+$train --init "$run/sixth/model" --out "$run/seventh" --set training.steps=1700 --set training.warmup=100 \
+    --set training.peak_rate=0.0005 --set training.seed=13 \
+    --set estimator.picture.views=2 --set estimator.fewest_views=1
+made=$run/seventh/model
 $worldvalue calibrate "$run/tune" --model "$made"
 $worldvalue bench run --suite "$run/test" --suite "$run/test-counterfactual" --model "$made" --out "$run/bench"
 

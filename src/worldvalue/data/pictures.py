@@ -76,6 +76,6 @@ def _view(episode: Episode, indices: NDArray[np.int64], camera: str, size: tuple
 def _resize(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     if frame.shape[:2] == size:
         return frame
-    pixels = torch.from_numpy(frame).movedim(-1, 0)[None].float()
+    pixels = torch.from_numpy(np.ascontiguousarray(frame)).movedim(-1, 0)[None].float()
     resized = F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)[0]
     return resized.round().clamp(0, 255).to(torch.uint8).movedim(0, -1).contiguous().numpy()
