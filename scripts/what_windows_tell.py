@@ -133,8 +133,9 @@ class _Block(nn.Module):
 def picture_network(channels: int, side: int, outputs: int) -> nn.Sequential:
     """Codes ``(B, channels, side, side)`` to so many numbers."""
     fine = [nn.Conv2d(channels, 48, 3, padding=1), _Block(48), _Block(48), nn.Conv2d(48, 96, 2, 2)]
-    coarse = [_Block(96), _Block(96), nn.Flatten(), nn.Linear(96 * (side // 2) ** 2, 256), nn.GELU()]
-    return nn.Sequential(*fine, *coarse, nn.Dropout(0.2), nn.Linear(256, outputs))
+    coarse = [_Block(96), nn.Conv2d(96, 128, 2, 2), nn.GELU(), nn.Flatten(), nn.Dropout(0.2)]
+    dense = [nn.Linear(128 * (side // 4) ** 2, 256), nn.GELU(), nn.Dropout(0.1), nn.Linear(256, 256), nn.GELU()]
+    return nn.Sequential(*fine, *coarse, *dense, nn.Dropout(0.1), nn.Linear(256, outputs))
 
 
 def read_codes(paths: Sequence[Path], cache: Path, views: int) -> Iterator[tuple[Floats, Episode, Labels, str]]:
