@@ -7,8 +7,8 @@ start and the length of the path so far, which no window shows. Prints the Hesit
 Hesitation-RMSE of each task.
 
 Run: ``python scripts/what_windows_tell.py arm|codes|value --train DIR --train DIR2 --validation DIR3``, with
-collections of ``worldvalue collect robosuite``. Two cores take two minutes for ``arm``, three for the others once
-encoded.
+collections of ``worldvalue collect robosuite``. Two cores take two minutes for ``arm``; one core six for ``value``, of
+which the encoding of frames that no cache holds yet is a part.
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ def read_codes(paths: Sequence[Path], cache: Path, views: int) -> Iterator[tuple
         training_episodes(source, estimator.vae, picture, cache)
         folder = codes_folder(source, estimator.vae, picture, cache)
         for episode, labels, task in labelled([path]):
-            yield np.load(codes_path(folder, episode)).reshape(episode.length, -1, 16, 16), episode, labels, task
+            seen = np.load(codes_path(folder, episode))
+            yield seen.reshape(len(seen), -1, *seen.shape[-2:]), episode, labels, task
 
 
 def fit_codes(rows: Sequence[tuple[Floats, Floats]]) -> nn.Module:

@@ -68,6 +68,7 @@ def test_half_of_the_training_batches_show_the_fewest_views_alone() -> None:
     ("config", "views", "fewest", "sentence"),
     [
         (small_viva_config(), 2, 3, "ViVa sees 1 to 2 picture.s. of a frame here, not 3; set"),
+        (small_viva_config(), 2, 0, "ViVa sees 1 to 2 picture.s. of a frame here, not 0; set"),
         (small_wav_config(), 2, None, "WAV sees 1 picture.s. of a frame here, not 2; set"),
     ],
 )

@@ -22,9 +22,7 @@ def score(
     sarm_name: Annotated[
         bool, typer.Option("--sarm-name", help="Call the values sarm_progress.parquet, as LeRobot looks for.")
     ] = False,
-    camera: Annotated[
-        list[str] | None, typer.Option(help="Camera to look through; several for a model of several.")
-    ] = None,
+    camera: Annotated[list[str] | None, typer.Option(help="Camera to look through; may be repeated.")] = None,
     rate: Annotated[
         float | None, typer.Option(min=0.01, help="Frames a second to look at; the model's own by default.")
     ] = None,

@@ -291,9 +291,9 @@ def _check(config: EstimatorConfig, vae: VideoVAE, model: ValueModel) -> None:
     if config.model.latent_size != side:
         raise DataError(f"The pictures make latents of {side}; set estimator.model.latent_size to that.")
     taken, most = model.views_taken, config.picture.views
-    for views in (most, config.fewest_views or most):
+    for views in (most, most if config.fewest_views is None else config.fewest_views):
         if views not in taken or views > most:
-            few, many = taken[0], min(taken[-1], most)
+            few, many = taken[0], max(taken[0], min(taken[-1], most))
             told = f"{few}" if few == many else f"{few} to {many}"
             raise DataError(
                 f"{_name(config.model)} sees {told} picture(s) of a frame here, not {views}; set "
