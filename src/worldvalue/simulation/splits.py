@@ -66,7 +66,13 @@ SPLITS: Mapping[str, Split] = {
         even_counts(PAPER_TASKS, {"expert": 40, "hesitation": 60, "retry": 40, "failure": 4})
         | even_counts(_OF_FOUR, {"expert": 12, "hesitation": 8, "retry": 5}),
     ),
-    # What the policies were trained on.
+    "train-more-hesitations": Split(
+        7,
+        {"stack": {"expert": 40, "hesitation": 60, "retry": 30}}
+        | even_counts(["bread", "cereal", "milk"], {"expert": 30, "hesitation": 36, "retry": 20})
+        | even_counts(["lift", "can"], {"hesitation": 36, "retry": 20}),
+    ),
+    # What the policies were trained on; their demonstrations teach the shipped model too.
     "train-lift": Split(4, {"lift": {"expert": 200}}),
     "train-can": Split(5, {"can": {"expert": 200}}),
     # Figures while the library grows, and choices that `tune` is too small for.
