@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.small import (
+    painted_episode,
     small_classifier_config,
     small_config,
     small_estimator,
@@ -23,11 +25,11 @@ from tests.small import (
 from worldvalue.cli import app
 from worldvalue.data import open_episodes
 from worldvalue.data.pictures import PictureSettings
-from worldvalue.models import load_model
+from worldvalue.models import load_model, read_config
 from worldvalue.models.frame_classifier import FrameClassifier
 from worldvalue.recipes import RECIPES
 from worldvalue.recipes.recipe import like_mv_wam, like_viva, like_wav
-from worldvalue.runs import freeze
+from worldvalue.runs import freeze, show_what_all_have
 from worldvalue.scoring.sliding_windows import ScoreSettings, score
 from worldvalue.training.episodes import StoredCodes, outcome_values, progress_values, training_episodes
 from worldvalue.types import DataError, Labels
@@ -145,6 +147,28 @@ def test_a_model_goes_on_from_a_checkpoint_with_its_autoencoder(data: Path, tmp_
     assert all(torch.equal(old[name], new[name]) for name in old)
     with pytest.raises(DataError, match="not the recipe's shape: use the recipe"):
         _invoke(*start, "--out", tmp_path / "other", "--set", "estimator.model.head=hl_gaussian")
+
+
+def test_a_model_that_goes_on_stays_what_it_is_and_makes_do_with_the_cameras_there_are(
+    data: Path, tmp_path: Path
+) -> None:
+    """The recipe has one view and another rate; a band's width is measured anew after training."""
+    old = small_estimator(views=2, fewest_views=1)
+    old.config = replace(old.config, rate=3.0, band_margin=0.1)
+    old.save(tmp_path / "old")
+    start = ("train", "wvm", "--recipe", "small", "--data", data, "--init", tmp_path / "old")
+    _invoke(*start, "--out", tmp_path / "new", "--set", "estimator.model.sigma_shift=2.0")
+    kept, new = (read_config(tmp_path / name) for name in ("old", "new/model"))
+    model = replace(kept.model, sigma_shift=2.0)
+    assert new == replace(kept, picture=replace(kept.picture, views=1), band_margin=0.0, model=model)
+
+
+@pytest.mark.parametrize(("fewest", "cameras", "views"), [(1, 2, 2), (1, 1, 1), (None, 1, 2)])
+def test_training_shows_as_many_views_as_all_datasets_have(fewest: int | None, cameras: int, views: int) -> None:
+    estimator = small_estimator(views=2, fewest_views=fewest)
+    sources = [[painted_episode(cameras=("front", "wrist")[:count])] for count in (2, cameras)]
+    show_what_all_have(estimator, sources)
+    assert estimator.config.picture.views == views
 
 
 @pytest.mark.parametrize("head", ["hl_gaussian", "scalar"])

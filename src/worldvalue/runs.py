@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch.utils.data import default_collate
 from worldvalue.backbones.scales import Scale
 from worldvalue.backbones.video_vae import FrameVAE, VideoVAE, pictures_to_float
 from worldvalue.data import open_episodes
+from worldvalue.data.episodes import readable
 from worldvalue.data.files import remove_leftovers, replacing
 from worldvalue.data.windows import TrainingEpisode, WindowDataset
 from worldvalue.models import Estimator, EstimatorConfig, going_on, new_estimator, on_pretrained
@@ -170,6 +172,7 @@ def train_value_model(
     else:
         estimator = on_pretrained(pretrained, recipe.estimator) if pretrained else _on_trained(vae, recipe.estimator)
     freeze(estimator, recipe.frozen)
+    show_what_all_have(estimator, sources)
     config, settings, asked = estimator.config, recipe.training, estimator.model.window
     made_of = (estimator.vae, config.picture, codes or out / "codes", recipe.targets, asked)
     with processes.main_process_first():
@@ -184,6 +187,16 @@ def train_value_model(
         estimator.save(out / "model", weights)
     processes.wait_for_everyone()
     return out / "model"
+
+
+def show_what_all_have(estimator: Estimator, sources: Sequence[EpisodeSource]) -> None:
+    """Let a model that can do with fewer views see as many as every dataset has: those of a batch are one tensor.
+
+    The first episode that can be read tells which cameras a dataset has.
+    """
+    firsts = [episode for source in sources if (episode := next(readable(source), None))]
+    shown = min((estimator.picture_settings(first).views for first in firsts), default=estimator.config.picture.views)
+    estimator.config = replace(estimator.config, picture=replace(estimator.config.picture, views=shown))
 
 
 def freeze(estimator: Estimator, parts: Sequence[str]) -> None:

@@ -17,7 +17,10 @@ _Codes = Annotated[
     Path | None,
     typer.Option(help="Folder of encoded frames, OUT/codes by default; runs with the same autoencoder can share it."),
 ]
-_Init = Annotated[str | None, typer.Option(help="Shipped model or checkpoint folder to go on from.")]
+_Init = Annotated[
+    str | None,
+    typer.Option(help="Shipped model or checkpoint folder to go on from: its shape and pictures, the recipe's losses."),
+]
 
 
 def encode(
@@ -107,10 +110,12 @@ def _trainer(model: str) -> Callable[..., None]:
         resume: Resume = False,
     ) -> None:
         from worldvalue.data import open_episodes
+        from worldvalue.models import read_config
         from worldvalue.recipes import find_recipe
         from worldvalue.runs import train_value_model
 
-        chosen, sources = find_recipe(model, recipe, settings or []), [open_episodes(folder) for folder in data]
+        chosen = find_recipe(model, recipe, settings or [], read_config(init) if init else None)
+        sources = [open_episodes(folder) for folder in data]
         _told_once(f"model: {train_value_model(chosen, sources, out, vae, pretrained, init, codes, resume)}")
 
     return run

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from worldvalue.data.lerobot import LeRobotDataset
 from worldvalue.data.manifest import MANIFEST_NAME
 from worldvalue.data.video import VIDEO_SUFFIXES
 from worldvalue.data.video_files import open_manifest_folder, open_video, open_video_folder
-from worldvalue.types import DataError, EpisodeSource
+from worldvalue.types import DataError, Episode, EpisodeSource
 
 
 def open_episodes(path: str | Path, instruction: str | None = None) -> EpisodeSource:
@@ -34,3 +36,10 @@ def open_episodes(path: str | Path, instruction: str | None = None) -> EpisodeSo
     if any(file.suffix.lower() in VIDEO_SUFFIXES for file in path.iterdir()):
         return open_video_folder(path, instruction)
     raise DataError(f"{path} is not a dataset: it has no meta/info.json (LeRobot), no {MANIFEST_NAME} and no videos.")
+
+
+def readable(source: EpisodeSource) -> Iterator[Episode]:
+    """The episodes that can be opened."""
+    for position in range(len(source)):
+        with suppress(DataError):
+            yield source[position]

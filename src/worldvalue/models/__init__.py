@@ -1,6 +1,6 @@
 """The value models, one file each, and the estimator that carries one with its autoencoder."""
 
-from worldvalue.models.estimator import Estimator, EstimatorConfig, ModelConfig, load_model
+from worldvalue.models.estimator import Estimator, EstimatorConfig, ModelConfig, load_model, read_config
 from worldvalue.models.pretrained import going_on, new_estimator, on_pretrained
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "load_model",
     "new_estimator",
     "on_pretrained",
+    "read_config",
 ]

@@ -240,13 +240,7 @@ def load_model(
     Raises:
         DataError: no such model; or its files do not fit together, or not the configuration.
     """
-    folder = checkpoint_folder(name_or_folder)
-    if folder is None:
-        shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())) or "none"
-        raise DataError(
-            f"{name_or_folder} is neither a shipped model ({shipped}) nor a folder with config.json and "
-            "model.safetensors."
-        )
+    folder = _found(name_or_folder)
     try:
         with unfilled():
             estimator = Estimator(config or read_config(folder))
@@ -257,12 +251,13 @@ def load_model(
     return estimator.eval()
 
 
-def read_config(folder: Path) -> EstimatorConfig:
-    """The configuration of the model in a checkpoint folder.
+def read_config(name_or_folder: str | Path) -> EstimatorConfig:
+    """The configuration of a model that ``load_model`` would load.
 
     Raises:
-        DataError: it is not one of ours.
+        DataError: there is none, or it is not one of ours.
     """
+    folder = _found(name_or_folder)
     try:
         return _config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -278,6 +273,17 @@ def checkpoint_folder(name_or_folder: str | Path) -> Path | None:
     """Where a shipped model's or another checkpoint's files are, if there is one."""
     candidates = (SHIPPED / str(name_or_folder), Path(name_or_folder))
     return next((folder for folder in candidates if (folder / "config.json").is_file()), None)
+
+
+def _found(name_or_folder: str | Path) -> Path:
+    folder = checkpoint_folder(name_or_folder)
+    if folder is None:
+        shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())) or "none"
+        raise DataError(
+            f"{name_or_folder} is neither a shipped model ({shipped}) nor a folder with config.json and "
+            "model.safetensors."
+        )
+    return folder
 
 
 def _name(config: ModelConfig) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from worldvalue.models import EstimatorConfig
 from worldvalue.recipes.published import mv_wam_wan21_1b, viva_wan22_5b, wan22_5b, wav_ltx_2b
-from worldvalue.recipes.recipe import Recipe, override
+from worldvalue.recipes.recipe import Recipe, going_on, override
 from worldvalue.recipes.tiny import tiny, tiny_frame_classifier, tiny_mv_wam, tiny_viva, tiny_wav
 from worldvalue.types import DataError
 
@@ -21,8 +22,13 @@ RECIPES: Mapping[str, dict[str, Callable[[], Recipe]]] = {
 """Recipes by model and name, as the command line knows them."""
 
 
-def find_recipe(model: str, name: str, settings: Sequence[str] = ()) -> Recipe:
+def find_recipe(model: str, name: str, settings: Sequence[str] = (), kept: EstimatorConfig | None = None) -> Recipe:
     """A model's recipe by its name, with some settings changed as in ``override``.
+
+    Args:
+        model, name: keys of ``RECIPES``.
+        settings: what to change.
+        kept: configuration of the model that is to go on (``going_on``); None for a new one.
 
     Raises:
         DataError: there is no such model, recipe or setting.
@@ -31,4 +37,5 @@ def find_recipe(model: str, name: str, settings: Sequence[str] = ()) -> Recipe:
         raise DataError(f"There is no model '{model}' to be trained; choose from: {', '.join(RECIPES)}.")
     if name not in RECIPES[model]:
         raise DataError(f"There is no recipe '{name}' of {model}; choose from: {', '.join(RECIPES[model])}.")
-    return override(RECIPES[model][name](), settings)
+    recipe = RECIPES[model][name]()
+    return override(recipe if kept is None else going_on(recipe, kept), settings)

@@ -52,6 +52,18 @@ def like_wav(recipe: Recipe, horizon: int, arms: int = 1) -> Recipe:
     return replace(recipe, augmentation=Augmentation(rewind=0.0, random_prefix=0.0), targets=targets)
 
 
+def going_on(recipe: Recipe, kept: EstimatorConfig) -> Recipe:
+    """The recipe for a model that goes on: it stays what it is and sees what it saw.
+
+    The recipe weighs its losses, and what its band was widened by no longer holds. A model of another class leaves the
+    recipe as it is: it cannot be trained with it, which ``models.going_on`` says.
+    """
+    model = recipe.estimator.model
+    if type(kept.model) is not type(model):
+        return recipe
+    return replace(recipe, estimator=replace(kept, model=replace(kept.model, weights=model.weights), band_margin=0.0))
+
+
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """The recipe with some settings changed, each as ``path.to.setting=value``.
 

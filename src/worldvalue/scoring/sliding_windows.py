@@ -7,8 +7,7 @@ A frame's value is the mean over the windows that cover it; the mean so far is t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from worldvalue import __version__
+from worldvalue.data.episodes import readable
 from worldvalue.data.identity import weights_identity
 from worldvalue.data.pictures import cameras_shown
 from worldvalue.data.windows import nearest, scoring_starts
@@ -180,7 +180,7 @@ class Scorer:
 
         With a pretrained text encoder it also reads all instructions: so that is loaded once, not for each group.
         """
-        opened = _readable(source)
+        opened = readable(source)
         first = next(opened, None)
         if first is None:
             return
@@ -216,13 +216,6 @@ class Scorer:
         values = estimator.model.predict(context, prefix, noise, self.steps).float().cpu().numpy()
         for track, chunk in zip(tracks, values, strict=True):
             track.keep(step, chunk)
-
-
-def _readable(source: EpisodeSource) -> Iterator[Episode]:
-    """The episodes that can be opened."""
-    for position in range(len(source)):
-        with suppress(DataError):
-            yield source[position]
 
 
 def score(estimator: Estimator, episode: Episode, settings: ScoreSettings | None = None) -> ValueCurve:
