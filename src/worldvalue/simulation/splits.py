@@ -68,7 +68,7 @@ SPLITS: Mapping[str, Split] = {
     ),
     "train-more-hesitations": Split(
         7,
-        {"stack": {"expert": 40, "hesitation": 60, "retry": 30}}
+        even_counts(["stack"], {"expert": 40, "hesitation": 60, "retry": 30})
         | even_counts(["bread", "cereal", "milk"], {"expert": 30, "hesitation": 36, "retry": 20})
         | even_counts(["lift", "can"], {"hesitation": 36, "retry": 20}),
     ),
