@@ -27,7 +27,7 @@ def forward_flops(config: WVMConfig) -> int:
         passes["video"] = group_flops(config, n, 2 * n)
     if "state" in config.weights:
         passes["state"] = value_flops(config, 1)
-    return text_flops(config) + group_flops(config, n, n) + sum(passes[name] for name in config.weights)
+    return text_flops(config) + read_flops(config, n) + sum(passes[name] for name in config.weights)
 
 
 def text_flops(config: WVMConfig) -> int:
@@ -46,6 +46,14 @@ def group_flops(config: WVMConfig, n: int, m: int) -> int:
     ends = prod(video["patch_size"]) * (video["in_channels"] + video["out_channels"]) * wide
     level = _level_flops(1, video.get("freq_dim", 256), wide)
     return level + 2 * n * ends + config.value.layers * _layer_flops(config, n, m, wide, video["ffn_dim"], wide)
+
+
+def read_flops(config: WVMConfig, n: int) -> int:
+    """The video stream over n tokens that see each other, up to the keys and values of its last layer."""
+    video, wide = config.video, config.value.heads * config.value.head_dim
+    layers = (config.value.layers - 1) * _layer_flops(config, n, n, wide, video["ffn_dim"], wide)
+    placed = prod(video["patch_size"]) * video["in_channels"] * wide
+    return _level_flops(1, video.get("freq_dim", 256), wide) + 2 * n * placed + layers + 4 * n * wide**2
 
 
 def value_flops(config: WVMConfig, draws: int) -> int:

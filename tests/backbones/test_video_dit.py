@@ -49,6 +49,20 @@ def test_a_noise_level_for_each_frame_is_that_of_all_its_tokens() -> None:
     torch.testing.assert_close(ours(latents, sigma, ours.read_text(text)).velocity, expected)
 
 
+@torch.no_grad()
+def test_reading_stops_at_the_last_keys_which_are_those_of_the_whole_pass_to_the_bit() -> None:
+    torch.manual_seed(0)
+    ours = VideoDiT(**CONFIG).eval()
+    last = ours.blocks[-1].ffn
+    seen: list[object] = []
+    last.register_forward_hook(lambda *_: seen.append(1))
+    latents, sigma, text = torch.randn(2, 4, 2, 6, 8), torch.zeros(2), ours.read_text(torch.randn(2, 5, 16))
+    read = ours.read(latents, sigma, text)
+    assert not seen
+    for quick, whole in zip(read, ours(latents, sigma, text).keys_values, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(quick, whole, strict=True))
+
+
 def test_what_diffusers_reads_back_is_what_was_written(tmp_path: Path) -> None:
     ours = VideoDiT(**CONFIG)
     ours.save_pretrained(tmp_path)

@@ -23,14 +23,18 @@ def _observe(model: WVM, batch: dict[str, torch.Tensor]) -> Context:
 
 def _current_keys_values(model: WVM, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
     """Keys and values of the current video tokens during a training step."""
-    caught: list[torch.Tensor] = []
-    blocks = model.video.blocks
-    hooks = [block.register_forward_hook(lambda _, __, out: caught.append(out[1])) for block in blocks]
+    caught: list[Context] = []
+    observe = model.observe
+
+    def overheard(seen: dict[str, torch.Tensor]) -> Context:
+        caught.append(observe(seen))
+        return caught[-1]
+
+    model.observe = overheard
     torch.manual_seed(0)
     model.losses(batch)
-    for hook in hooks:
-        hook.remove()
-    return [x for layer in caught[: len(blocks)] for x in layer]
+    del model.observe
+    return [x for layer in caught[0].video for x in layer]
 
 
 def test_current_video_sees_neither_the_future_nor_any_value_to_the_bit() -> None:

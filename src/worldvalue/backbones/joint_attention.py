@@ -129,14 +129,18 @@ class StreamBlock(nn.Module):
             context: keys and values ``(B, M, H, E)`` that the tokens see besides their own; None for none.
             mask: of the self-attention, from ``apart``; None: all see all.
         """
-        parts = (self.scale_shift_table + modulation).to(hidden.dtype).unbind(-2)
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (in_a_row(part, hidden.shape[1]) for part in parts)
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self._modulations(modulation, hidden)
         normed = self.norm1(hidden) * (1 + scale) + shift
-        attended, own = self._self_attention(normed, rotary, context, mask)
-        hidden = hidden + attended * gate
+        own = self._own(normed, rotary)
+        hidden = hidden + self._self_attention(normed, rotary, own, context, mask) * gate
         hidden = hidden + self._cross_attention(self.norm2(hidden), text)
         normed = self.norm3(hidden) * (1 + ffn_scale) + ffn_shift
         return hidden + self.ffn(normed) * ffn_gate, own
+
+    def keys_values(self, hidden: Tensor, modulation: Tensor, rotary: Rotary) -> KeysValues:
+        """This layer's own keys and values, as ``forward`` hands them out, where nobody reads the hidden states."""
+        shift, scale, *_ = self._modulations(modulation, hidden)
+        return self._own(self.norm1(hidden) * (1 + scale) + shift, rotary)
 
     def read_text(self, text: Tensor) -> KeysValues:
         """Keys and values ``(B, L, H, E)`` of text states ``(B, L, D)``; they serve every step and group of tokens."""
@@ -144,18 +148,25 @@ class StreamBlock(nn.Module):
         key = rms_norm(attn.norm_k, attn.to_k(text)).unflatten(2, (attn.heads, -1))
         return key, attn.to_v(text).unflatten(2, (attn.heads, -1))
 
-    def _self_attention(
-        self, x: Tensor, rotary: Rotary, context: KeysValues | None, mask: Tensor | None
-    ) -> tuple[Tensor, KeysValues]:
+    def _modulations(self, modulation: Tensor, hidden: Tensor) -> list[Tensor]:
+        """Shift, scale and gate of both halves, for each token."""
+        parts = (self.scale_shift_table + modulation).to(hidden.dtype).unbind(-2)
+        return [in_a_row(part, hidden.shape[1]) for part in parts]
+
+    def _own(self, x: Tensor, rotary: Rotary) -> KeysValues:
         attn = self.attn1
-        query = rms_norm(attn.norm_q, attn.to_q(x)).unflatten(2, (attn.heads, -1))
         key = rms_norm(attn.norm_k, attn.to_k(x)).unflatten(2, (attn.heads, -1))
-        value = attn.to_v(x).unflatten(2, (attn.heads, -1))
-        query, key = rotate(query, rotary), rotate(key, rotary)
-        own = (key, value)
+        return rotate(key, rotary), attn.to_v(x).unflatten(2, (attn.heads, -1))
+
+    def _self_attention(
+        self, x: Tensor, rotary: Rotary, own: KeysValues, context: KeysValues | None, mask: Tensor | None
+    ) -> Tensor:
+        attn = self.attn1
+        query = rotate(rms_norm(attn.norm_q, attn.to_q(x)).unflatten(2, (attn.heads, -1)), rotary)
+        key, value = own
         if context is not None:
             key, value = (torch.cat((seen.to(mine.dtype), mine), 1) for seen, mine in zip(context, own, strict=True))
-        return attn.to_out[0](attend(query, key, value, mask)), own
+        return attn.to_out[0](attend(query, key, value, mask))
 
     def _cross_attention(self, x: Tensor, text: KeysValues) -> Tensor:
         attn = self.attn2

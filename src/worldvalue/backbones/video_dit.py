@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -75,9 +75,7 @@ class VideoDiT(WanTransformer3DModel):
             first_frame: position in time of the first latent frame.
             context: per layer, keys and values that these latents see besides themselves.
         """
-        rotary = self._rotary(latents, first_frame)
-        # Contiguous: on strided tokens torch's compiler gave gradients that were not numbers.
-        hidden = self.patch_embedding(self._placed(latents)).flatten(2).transpose(1, 2).contiguous()
+        rotary, hidden = self._rotary(latents, first_frame), self._embed(latents)
         time, modulation = self._embed_sigma(sigma, hidden.dtype)
         keys_values = []
         for layer, block in enumerate(self.blocks):
@@ -85,6 +83,21 @@ class VideoDiT(WanTransformer3DModel):
             hidden, own = block(hidden, modulation, text[layer], rotary, seen)
             keys_values.append(own)
         return VideoOutput(self._unpatchify(hidden, time, latents.shape), keys_values)
+
+    def read(self, latents: Tensor, sigma: Tensor, text: Sequence[KeysValues]) -> list[KeysValues]:
+        """The keys and values that ``forward`` gives of these latents, where nobody asks for their velocity."""
+        rotary, hidden = self._rotary(latents, 0), self._embed(latents)
+        _, modulation = self._embed_sigma(sigma, hidden.dtype)
+        keys_values = []
+        for block, told in zip(self.blocks[:-1], text[:-1], strict=True):
+            hidden, own = block(hidden, modulation, told, rotary)
+            keys_values.append(own)
+        last = cast(StreamBlock, self.blocks[-1])
+        return [*keys_values, last.keys_values(hidden, modulation, rotary)]
+
+    def _embed(self, latents: Tensor) -> Tensor:
+        # Contiguous: on strided tokens torch's compiler gave gradients that were not numbers.
+        return self.patch_embedding(self._placed(latents)).flatten(2).transpose(1, 2).contiguous()
 
     def _placed(self, latents: Tensor) -> Tensor:
         channels = self.config.in_channels - latents.shape[1]

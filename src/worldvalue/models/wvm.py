@@ -198,8 +198,8 @@ class WVM(ValueNetwork):
         """One pass of the video stream over current ``latents`` ``(B, C, K, h, w)``; ``text`` is ``(B, L, D)``."""
         current, text = batch["latents"], batch["text"]
         video_text = self.video.read_text(text)
-        seen = self.video(current, current.new_zeros(len(current)), video_text)
-        return Context(seen.keys_values, self.value.read_text(text), video_text)
+        seen = self.video.read(current, current.new_zeros(len(current)), video_text)
+        return Context(seen, self.value.read_text(text), video_text)
 
     def predict(self, context: Context, prefix: Tensor, noise: Tensor, steps: int = 1) -> Tensor:
         """Value chunks ``(B, S, h)`` in [0, 1], one for each noise draw.
