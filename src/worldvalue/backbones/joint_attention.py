@@ -154,6 +154,7 @@ class StreamBlock(nn.Module):
         return [in_a_row(part, hidden.shape[1]) for part in parts]
 
     def _own(self, x: Tensor, rotary: Rotary) -> KeysValues:
+        """Keys and values of modulated tokens ``(B, N, D)``."""
         attn = self.attn1
         key = rms_norm(attn.norm_k, attn.to_k(x)).unflatten(2, (attn.heads, -1))
         return rotate(key, rotary), attn.to_v(x).unflatten(2, (attn.heads, -1))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from worldvalue.models import EstimatorConfig
 from worldvalue.recipes.published import mv_wam_wan21_1b, viva_wan22_5b, wan22_5b, wav_ltx_2b
-from worldvalue.recipes.recipe import Recipe, going_on, override
+from worldvalue.recipes.recipe import Recipe, continuing, override
 from worldvalue.recipes.tiny import tiny, tiny_frame_classifier, tiny_mv_wam, tiny_viva, tiny_wav
 from worldvalue.types import DataError
 
@@ -28,7 +28,7 @@ def find_recipe(model: str, name: str, settings: Sequence[str] = (), kept: Estim
     Args:
         model, name: keys of ``RECIPES``.
         settings: what to change.
-        kept: configuration of the model that is to go on (``going_on``); None for a new one.
+        kept: configuration of the model that is to go on (``continuing``); None for a new one.
 
     Raises:
         DataError: there is no such model, recipe or setting.
@@ -38,4 +38,4 @@ def find_recipe(model: str, name: str, settings: Sequence[str] = (), kept: Estim
     if name not in RECIPES[model]:
         raise DataError(f"There is no recipe '{name}' of {model}; choose from: {', '.join(RECIPES[model])}.")
     recipe = RECIPES[model][name]()
-    return override(recipe if kept is None else going_on(recipe, kept), settings)
+    return override(recipe if kept is None else continuing(recipe, kept), settings)

@@ -52,7 +52,7 @@ def like_wav(recipe: Recipe, horizon: int, arms: int = 1) -> Recipe:
     return replace(recipe, augmentation=Augmentation(rewind=0.0, random_prefix=0.0), targets=targets)
 
 
-def going_on(recipe: Recipe, kept: EstimatorConfig) -> Recipe:
+def continuing(recipe: Recipe, kept: EstimatorConfig) -> Recipe:
     """The recipe for a model that goes on: it stays what it is and sees what it saw.
 
     The recipe weighs its losses, and what its band was widened by no longer holds. A model of another class leaves the
