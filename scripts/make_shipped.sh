@@ -8,7 +8,8 @@ worldvalue=.venv/bin/worldvalue
 shipped=src/worldvalue/models/shipped/tiny
 compile=$(command -v g++ > /dev/null && echo true || echo false) # saves a third of a step's time; needs a compiler
 
-for split in train train-more train-scenes train-retries train-hesitations tune validation test test-counterfactual; do
+for split in train train-more train-scenes train-retries train-hesitations train-more-hesitations train-lift train-can \
+    tune validation test test-counterfactual; do
     $worldvalue collect robosuite "$run/$split" --split $split
 done
 $worldvalue train vae --recipe tiny --data "$run/train" --out "$run/vae" --resume
@@ -31,7 +32,10 @@ $train --init "$run/fifth/model" --out "$run/sixth" --set training.steps=2700 --
 $train --init "$run/sixth/model" --out "$run/seventh" --set training.steps=1700 --set training.warmup=100 \
     --set training.peak_rate=0.0005 --set training.seed=13 \
     --set estimator.picture.views=2 --set estimator.fewest_views=1
-made=$run/seventh/model
+$train --data "$run/train-more-hesitations" --data "$run/train-lift" --data "$run/train-can" --init "$run/seventh/model" \
+    --out "$run/eighth" --set training.steps=1800 --set training.warmup=100 --set training.peak_rate=0.0005 \
+    --set training.seed=14 --set augmentation.swap=0.05
+made=$run/eighth/model
 $worldvalue calibrate "$run/tune" --model "$made"
 $worldvalue bench run --suite "$run/test" --suite "$run/test-counterfactual" --model "$made" --out "$run/bench"
 
