@@ -16,6 +16,7 @@ Axes: B batch, V views, C channels, T latent frames, H W latent pixels, L text t
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -83,6 +84,8 @@ class LTXVideoDiT(LTXVideoTransformer3DModel):
     @functools.wraps(LTXVideoTransformer3DModel.__init__)  # type: ignore[misc]
     def __init__(self, *args: object, **config: object) -> None:
         super().__init__(*args, **config)
+        # Its norms keep float32 weights beside bfloat16 tokens; torch tells everyone that this is not its fastest way.
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
         if self.config.patch_size_t != 1:
             raise ValueError("LTXVideoDiT folds no latent frames into a token: patch_size_t must be 1.")
 
