@@ -20,11 +20,12 @@ from worldvalue.training.settings import TrainingSettings
 
 
 def tiny() -> Recipe:
-    """The shipped model: everything from scratch on a CPU, 128 px, one camera.
+    """The shipped model as its first training makes it: everything from scratch on a CPU, 128 px, one camera.
 
     Run: ``worldvalue train vae --data DIR --out VAE``, then ``worldvalue train wvm --data DIR --vae VAE/vae --out
-    RUN``; ``make shipped`` does all of it. Expect the figures of the model card. It tells the robot's proprioception
-    beside the values, 16 numbers as in the simulator; with data that has others, set ``estimator.model.states``.
+    RUN``; ``make shipped`` does that and the trainings that follow, after which expect the figures of the model card.
+    It tells the robot's proprioception beside the values, 16 numbers as in the simulator; with data that has others,
+    set ``estimator.model.states``.
     """
     video = _tiny_video(channels=24)
     model = WVMConfig(
