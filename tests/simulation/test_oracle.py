@@ -122,6 +122,22 @@ def test_pictures_are_upright_and_show_the_red_cube(lift: Environment, camera: C
     assert front[:6].mean() < front[-16:].mean(), "the robot stands at the far side, the white table is near"
 
 
+def test_a_cube_behind_the_other_looks_as_if_it_stood_on_it() -> None:
+    behind = Environment(TASKS["stack_behind"])
+    camera = Camera(behind.model, 128)
+    for seed in range(3):
+        behind.reset(seed)
+        assert not behind.success()
+        front = camera.render(behind.joints(), CAMERAS[:1])[0].astype(int)
+        red = (front[..., 0] > 90) & (front[..., 1] < 80)
+        green = (front[..., 1] > 1.3 * front[..., 0]) & (front[..., 1] > 1.3 * front[..., 2])
+        above, below = np.flatnonzero(red.any(axis=1)), np.flatnonzero(green.any(axis=1))
+        assert above.mean() < below.mean()
+        assert above.max() >= below.min() - 1, "no gap between them"
+        assert (red.any(axis=0) & green.any(axis=0)).sum() > red.any(axis=0).sum() / 2, "not beside it"
+    camera.close()
+
+
 def test_a_grasp_keeps_the_open_fingers_off_the_neighbouring_cube() -> None:
     stack = Environment(TASKS["stack"])
     neighbour = stack.model.body("cubeB_main")

@@ -132,7 +132,20 @@ class Environment:
         fresh = np.random.default_rng(seed)
         self._env.rng.bit_generator.state = fresh.bit_generator.state
         self._env.reset()
+        while self.task.behind and not self._stands_behind():
+            self._env.reset()
         self._start = self.data.xpos[self._body].copy()
+
+    def _stands_behind(self) -> bool:
+        """Whether the support hides the middle of the object's underside from the first camera."""
+        geom = self.model.body(self.task.support).geomadr[0]
+        points, eye = self.object_points(), self.data.camera(CAMERAS[0]).xpos
+        underside = np.array([*self.data.xpos[self._body][:2], points[:, 2].min()])
+        frame, kind = self.data.geom_xmat[geom], self.model.geom_type[geom]
+        away = mujoco.mju_rayGeom(
+            self.data.geom_xpos[geom], frame, self.model.geom_size[geom], eye, underside - eye, kind
+        )
+        return 0.0 <= away < 1.0  # in lengths of the ray
 
     def step(self, action: NDArray[np.float32]) -> None:
         """Apply one action ``(7,)`` for 0.1 s.

@@ -18,6 +18,7 @@ from worldvalue.simulation.tasks import PAPER_TASKS, TASKS
 from worldvalue.types import DataError
 
 _OF_FOUR = [name for name, task in TASKS.items() if task.others]
+_BEHIND = [name for name, task in TASKS.items() if task.behind]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ SPLITS: Mapping[str, Split] = {
         | even_counts(["bread", "cereal", "milk"], {"expert": 30, "hesitation": 36, "retry": 20})
         | even_counts(["lift", "can"], {"hesitation": 36, "retry": 20}),
     ),
+    # Starts that look like the end through one camera, rare among the others.
+    "train-behind": Split(8, even_counts(_BEHIND, {"expert": 80, "hesitation": 40, "retry": 30})),
     # What the policies were trained on; their demonstrations teach the shipped model too.
     "train-lift": Split(4, {"lift": {"expert": 200}}),
     "train-can": Split(5, {"can": {"expert": 200}}),
@@ -80,6 +83,7 @@ SPLITS: Mapping[str, Split] = {
         1_000_000, even_counts(PAPER_TASKS, {"expert": 10, "hesitation": 10, "retry": 10, "failure": 3})
     ),
     "validation-counterfactual": Split(1_000_000, even_counts(_OF_FOUR, {"expert": 10})),
+    "validation-behind": Split(1_000_000, even_counts(_BEHIND, {"expert": 30, "hesitation": 10, "retry": 10})),
     # Choices and calibration.
     "tune": Split(2_000_000, even_counts(PAPER_TASKS, {"expert": 3, "hesitation": 2, "retry": 2, "failure": 1})),
     "demo": Split(3_000_000, even_counts(["lift", "stack", "can", "bread"], {"expert": 1, "retry": 1})),

@@ -1,5 +1,5 @@
-"""The six robosuite tasks of Suboptimal-Value-Bench, and four of them again among other objects: what to say, what to
-move, where it belongs.
+"""The six robosuite tasks of Suboptimal-Value-Bench, four of them again among other objects and one from a start that
+looks like its end: what to say, what to move, where it belongs.
 
 Positions are metres in the world frame of robosuite.
 """
@@ -38,6 +38,7 @@ class Task:
             on a ring around the goal will do.
         ring: radii ``(min, max)`` and height of that ring relative to the goal.
         others: names of the tasks whose objects stand in the same scene: their instructions are counterfactual.
+        behind: whether the object starts behind its support as the first camera sees it: it looks as if it stood on it.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Task:
     wrong_places: tuple[Offset, ...] = ()
     ring: Offset = (0.07, 0.10, 0.0)
     others: tuple[str, ...] = ()
+    behind: bool = False
 
     @property
     def places(self) -> bool:
@@ -203,7 +205,18 @@ def _of_four(task: Task) -> Task:
     return replace(task, name=f"{task.name}_of_four", environment="PickPlace", others=others)
 
 
+def _behind(task: Task) -> Task:
+    """The same task with the object behind its support."""
+    return replace(task, name=f"{task.name}_behind", behind=True)
+
+
+# A task's place is part of its episodes' seeds: new ones go to the end.
 TASKS: dict[str, Task] = {
-    task.name: task for task in (*_TASKS, *(_of_four(task) for task in _TASKS if task.compartment is not None))
+    task.name: task
+    for task in (
+        *_TASKS,
+        *(_of_four(task) for task in _TASKS if task.compartment is not None),
+        *(_behind(task) for task in _TASKS if task.support is not None),
+    )
 }
 """All tasks by name, the paper's first."""
