@@ -26,8 +26,8 @@ FOLD = 4
 """Frames in a latent frame, for both autoencoders."""
 
 PIECE = 16
-"""Pictures that are encoded at a time. Of 64 at 128 px, what lies between two layers no longer fits a core's cache: each
-took half as long again."""
+"""Pictures that are encoded at a time: of 64 at 128 px, what lies between two layers no longer fits a core's cache, and
+each took half as long again."""
 
 
 def pictures_to_float(frames: Tensor) -> Tensor:
