@@ -9,7 +9,7 @@ shipped=src/worldvalue/models/shipped/tiny
 compile=$(command -v g++ > /dev/null && echo true || echo false) # saves a third of a step's time; needs a compiler
 
 for split in train train-more train-scenes train-retries train-hesitations train-more-hesitations train-lift train-can \
-    tune validation test test-counterfactual; do
+    train-behind tune validation test test-counterfactual; do
     $worldvalue collect robosuite "$run/$split" --split $split
 done
 $worldvalue train vae --recipe tiny --data "$run/train" --out "$run/vae" --resume
@@ -32,10 +32,12 @@ $train --init "$run/fifth/model" --out "$run/sixth" --set training.steps=2700 --
 $train --init "$run/sixth/model" --out "$run/seventh" --set training.steps=1700 --set training.warmup=100 \
     --set training.peak_rate=0.0005 --set training.seed=13 \
     --set estimator.picture.views=2 --set estimator.fewest_views=1
-$train --data "$run/train-more-hesitations" --data "$run/train-lift" --data "$run/train-can" --init "$run/seventh/model" \
-    --out "$run/eighth" --set training.steps=1800 --set training.warmup=100 --set training.peak_rate=0.0005 \
-    --set training.seed=14 --set augmentation.swap=0.05
-made=$run/eighth/model
+train="$train --data $run/train-more-hesitations --data $run/train-lift --data $run/train-can"
+train="$train --set augmentation.swap=0.05 --set training.peak_rate=0.0005 --set training.warmup=100"
+$train --init "$run/seventh/model" --out "$run/eighth" --set training.steps=1800 --set training.seed=14
+$train --data "$run/train-behind" --init "$run/eighth/model" --out "$run/ninth" --set training.steps=1200 \
+    --set training.seed=15
+made=$run/ninth/model
 $worldvalue calibrate "$run/tune" --model "$made"
 $worldvalue bench run --suite "$run/test" --suite "$run/test-counterfactual" --model "$made" --out "$run/bench"
 
