@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -28,6 +29,18 @@ class DataError(ValueError):
 def in_short(error: Exception) -> str:
     """The first line of what a library's error says, to stand inside a sentence."""
     return (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".:")
+
+
+class Compiler(StrEnum):
+    """What makes a model faster. The same values but for rounding come out.
+
+    Attributes:
+        TORCH: compiles the layers; needs a C++ compiler, and takes a minute before the first group.
+        OPENVINO: on a CPU, takes autoencoder and model whole (``scoring.openvino``); half a minute.
+    """
+
+    TORCH = "torch"
+    OPENVINO = "openvino"
 
 
 EventKind = Literal["milestone", "error"]

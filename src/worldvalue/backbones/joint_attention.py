@@ -33,8 +33,14 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     """Rotary position embedding on ``(B, N, H, E)``: pairs of neighbouring channels turn by their angle."""
     cos, sin = (table.to(x.dtype) for table in rotary)
     signs = torch.tensor((-1.0, 1.0), device=x.device, dtype=x.dtype).repeat(x.shape[-1] // 2)
-    swapped = x.unflatten(-1, (-1, 2)).roll(1, -1).flatten(-2)
-    return x * cos + swapped * (sin * signs)
+    return x * cos + _swapped(x) * (sin * signs)
+
+
+def _swapped(x: Tensor) -> Tensor:
+    """Neighbouring channels change places."""
+    if torch.compiler.is_exporting():  # OpenVINO is slow at rolling, torch at picking
+        return x.index_select(-1, torch.arange(x.shape[-1], device=x.device).unflatten(0, (-1, 2)).flip(-1).flatten())
+    return x.unflatten(-1, (-1, 2)).roll(1, -1).flatten(-2)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -125,7 +125,7 @@ class LTXVideoDiT(LTXVideoTransformer3DModel):
         states = []
         for layer, block in enumerate(self.transformer_blocks):
             given = joined if layer % JOIN_EVERY == 0 else apart
-            hidden = block(hidden.reshape(len(given.modulation), -1, hidden.shape[-1]), *given)
+            hidden = block(hidden.reshape(given.modulation.shape[0], -1, hidden.shape[-1]), *given)
             states.append(hidden.reshape(batch, -1, hidden.shape[-1]))
         velocity = self._read_out(hidden.reshape(batch, views, -1, hidden.shape[-1]), time)
         patches = velocity.unflatten(2, (frames, height, width)).movedim(-1, 3)

@@ -104,7 +104,7 @@ class VideoDiT(WanTransformer3DModel):
         if not channels:
             return latents
         shown = places(channels, *latents.shape[3:]).to(latents)[None, :, None]
-        return torch.cat((latents, shown.expand(len(latents), -1, latents.shape[2], -1, -1)), 1)
+        return torch.cat((latents, shown.expand(latents.shape[0], -1, latents.shape[2], -1, -1)), 1)
 
     def _rotary(self, latents: Tensor, first_frame: int) -> Rotary:
         frames = first_frame + latents.shape[2]
@@ -126,7 +126,7 @@ class VideoDiT(WanTransformer3DModel):
 
     def _embed_sigma(self, sigma: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Of each level ``(B, n)`` its embedding ``(B, n, D)`` and modulation ``(B, n, 6, D)``; n is 1 for ``(B,)``."""
-        embedder, levels = self.condition_embedder, sigma.reshape(len(sigma), -1)
+        embedder, levels = self.condition_embedder, sigma.reshape(sigma.shape[0], -1)
         frequencies = embedder.timesteps_proj(levels.float().flatten() * TIMESTEPS).unflatten(0, levels.shape)
         time = embedder.time_embedder(frequencies.to(dtype))
         return time, embedder.time_proj(embedder.act_fn(time)).unflatten(2, (6, -1))

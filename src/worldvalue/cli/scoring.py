@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from worldvalue.cli.options import Cluster, Steps
+from worldvalue.types import Compiler
 
 
 def score(
@@ -29,9 +30,9 @@ def score(
     stride: Annotated[int, typer.Option(min=1, help="Frames between windows; 1 is full overlap.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Noise samples, for the uncertainty.")] = 8,
     steps: Steps = None,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the model first: faster where there is much to score.")
-    ] = False,
+    compiler: Annotated[
+        Compiler | None, typer.Option("--compile", help="What makes the model faster, where there is much to score.")
+    ] = None,
     cluster: Cluster = None,
     png: Annotated[bool, typer.Option("--png", help="Also a picture of each episode.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also each video with its curve below.")] = False,
@@ -47,7 +48,7 @@ def score(
 
     source = open_episodes(path, instruction)
     cameras = tuple(camera) if camera else None
-    settings = ScoreSettings(stride, draws, steps, rate=rate, cameras=cameras, compile=compiled)
+    settings = ScoreSettings(stride, draws, steps, rate=rate, cameras=cameras, compile=compiler)
     start = partial(StartScoring, path, instruction, model, settings)
     run = OnCluster(cluster, start) if cluster else run_here
     scorer = Scorer.of(model, settings)

@@ -158,6 +158,10 @@ class Estimator(nn.Module):
         """What the model computes once of windows: ``items`` and ``states`` as seen, ``text`` ``(B, L, D)``."""
         return self.model.observe({**seen, "latents": self.model.encode(self.vae, seen["items"]), "text": text})
 
+    def values(self, seen: Batch, text: Tensor, prefix: Tensor, noise: Tensor, steps: int) -> Tensor:
+        """Value chunks ``(B, S, h)`` of windows: ``observe``, then the model's ``predict``."""
+        return self.model.predict(self.observe(seen, text), prefix, noise, steps)
+
     def compile_layers(self) -> None:
         """Let torch compile the model's layers, from their next call on."""
         for layer in self.modules():

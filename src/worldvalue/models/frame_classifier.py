@@ -122,7 +122,7 @@ class FrameClassifier(ValueNetwork):
         shown = places(PLACES, *frames.shape[3:]).to(frames).expand(frames.shape[0] * count, -1, -1, -1)
         patches = self.patches(torch.cat((frames.flatten(0, 1), shown), dim=1)).flatten(2).transpose(1, 2)
         words = self.words(text).repeat_interleave(count, 0)
-        tokens = torch.cat((self.reader.expand(len(patches), -1, -1), words, patches), dim=1)
+        tokens = torch.cat((self.reader.expand(patches.shape[0], -1, -1), words, patches), dim=1)
         return self.proj_out(self.layers(tokens)[:, 0]).unflatten(0, (-1, count))
 
     def predict(self, context: Tensor, prefix: Tensor, noise: Tensor, steps: int = 1) -> Tensor:

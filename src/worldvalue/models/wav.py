@@ -238,10 +238,10 @@ class WAV(ValueNetwork):
         """Velocity of future frames ``(B, V, C, K, h, w)`` at noise levels ``(B or 1,)``, and the hidden states."""
         config, future = self.config, noised.shape[3]
         clip = torch.cat((context.clean.to(noised.dtype), noised), dim=3)
-        levels = F.pad(sigma[:, None].expand(len(clip), future), (1 + config.memory, 0))
+        levels = F.pad(sigma[:, None].expand(clip.shape[0], future), (1 + config.memory, 0))
         before = -config.memory_gap * torch.arange(config.memory, -1, -1, device=sigma.device)
         after = config.fold * torch.arange(1, 1 + future, device=sigma.device)
-        times = (torch.cat((before, after)) / config.fps).expand(len(clip), -1)
+        times = (torch.cat((before, after)) / config.fps).expand(clip.shape[0], -1)
         told = self.video(clip, levels, times, context.text, self._words(context.text))
         return told.velocity[:, :, :, -future:], Imagined(noised, told.hidden)
 

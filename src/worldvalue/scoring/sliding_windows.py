@@ -24,7 +24,8 @@ from worldvalue.data.identity import weights_identity
 from worldvalue.data.pictures import cameras_shown
 from worldvalue.data.windows import nearest, scoring_starts
 from worldvalue.models import Estimator, load_model
-from worldvalue.types import DataError, Episode, EpisodeSource, ValueCurve
+from worldvalue.scoring.openvino import computed_by_openvino
+from worldvalue.types import Compiler, DataError, Episode, EpisodeSource, ValueCurve
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ class ScoreSettings:
         rate: frames per second to look at; the model's own when None.
         cameras: one for each cell of the model's picture; the episode's first ones when None.
         group: episodes in lock step. Part of the settings, since a sum of another batch may round otherwise.
-        compile: let torch compile the model's layers, which then round otherwise; needs a C++ compiler, and takes
-            half a minute before the first group.
+        compile: who makes the model faster, where there is much to score; None leaves it as it is.
     """
 
     stride: int = 1
@@ -51,7 +51,7 @@ class ScoreSettings:
     rate: float | None = None
     cameras: tuple[str, ...] | None = None
     group: int = 16
-    compile: bool = False
+    compile: Compiler | None = None
 
 
 class _Track:
@@ -153,8 +153,10 @@ class Scorer:
         chunk = self.estimator.model.window.chunk
         if not 1 <= self.settings.stride <= chunk:
             raise DataError(f"The stride must be 1 to {chunk} frames, not {self.settings.stride}.")
-        if self.settings.compile:
+        if self.settings.compile is Compiler.TORCH:
             self.estimator.compile_layers()
+        elif self.settings.compile is Compiler.OPENVINO:
+            computed_by_openvino(self.estimator)
 
     @classmethod
     def of(cls, model: str | Path, settings: ScoreSettings) -> Scorer:
@@ -210,10 +212,10 @@ class Scorer:
     def _score_step(self, tracks: Sequence[_Track], texts: dict[str, Tensor], step: int) -> None:
         estimator = self.estimator
         seen = default_collate([track.window(step) for track in tracks])
-        context = estimator.observe(seen, torch.stack([texts[track.episode.instruction] for track in tracks]))
+        text = torch.stack([texts[track.episode.instruction] for track in tracks])
         prefix = torch.from_numpy(np.stack([track.prefix(step) for track in tracks])).to(estimator.device)
         noise = torch.from_numpy(np.stack([track.noise() for track in tracks])).to(estimator.device)
-        values = estimator.model.predict(context, prefix, noise, self.steps).float().cpu().numpy()
+        values = estimator.values(seen, text, prefix, noise, self.steps).float().cpu().numpy()
         for track, chunk in zip(tracks, values, strict=True):
             track.keep(step, chunk)
 
