@@ -14,7 +14,7 @@ import worldvalue
 
 PACKAGE = Path(worldvalue.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"torch", "diffusers", "transformers", "accelerate", "robosuite", "mujoco", "matplotlib", "ray"}
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "robosuite", "mujoco", "matplotlib", "openvino", "ray"}
 
 LEVELS = {
     **dict.fromkeys(["__init__", "types", "flow_matching"], 0),

@@ -94,7 +94,8 @@ def computed_by_openvino(estimator: Estimator) -> None:
         return  # another scorer has done it
     if estimator.device.type != "cpu":
         raise DataError("OpenVINO computes on a CPU, and the model is on a GPU; compile with torch instead.")
-    plain = deepcopy(estimator).float()  # what is exported must have one float type
+    with torch.inference_mode(False):
+        plain = deepcopy(estimator).float().requires_grad_(False)  # what is exported must have one float type
     compiled: dict[tuple[tuple[str, ...], int], Compiled] = {}
 
     def values(seen: Batch, text: Tensor, prefix: Tensor, noise: Tensor, steps: int) -> Tensor:
