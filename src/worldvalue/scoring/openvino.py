@@ -22,8 +22,8 @@ from worldvalue.types import Batch, DataError, in_short
 class Compiled:
     """A function of tensors that have a row for each of its results, as OpenVINO computes it.
 
-    Rows of a new shape are a new model: exporting takes some seconds. Their number is rounded up to a power of two, by
-    repeating the last one, and each such number is compiled once, in a second or two.
+    Rows of a new shape are a new model, and exporting it takes up to half a minute. Their number is rounded up to a
+    power of two, by repeating the last one, and each such number is compiled once, in a second or two.
 
     Args:
         function: of a list of tensors; a module, so that its weights are found.
@@ -125,9 +125,8 @@ def _converted(function: nn.Module, rows: Sequence[Tensor]) -> Any:
     examples, count = [x[:1].repeat_interleave(2, 0) for x in rows], torch.export.Dim("rows", min=2)
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own ways
-        exported = torch.export.export(
-            function.eval(), ([x.clone() for x in examples],), dynamic_shapes=([{0: count}] * len(examples),)
-        )
+        given = ([x.clone() for x in examples],)  # those of inference mode cannot be exported
+        exported = torch.export.export(function.eval(), given, dynamic_shapes=([{0: count}] * len(examples),))
         try:
             return _openvino().convert_model(exported)
         except Exception as error:  # OpenVINO's own have no other base

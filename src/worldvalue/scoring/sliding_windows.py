@@ -153,10 +153,11 @@ class Scorer:
         chunk = self.estimator.model.window.chunk
         if not 1 <= self.settings.stride <= chunk:
             raise DataError(f"The stride must be 1 to {chunk} frames, not {self.settings.stride}.")
-        if self.settings.compile is Compiler.TORCH:
-            self.estimator.compile_layers()
-        elif self.settings.compile is Compiler.OPENVINO:
-            computed_by_openvino(self.estimator)
+        match self.settings.compile:
+            case Compiler.TORCH:
+                self.estimator.compile_layers()
+            case Compiler.OPENVINO:
+                computed_by_openvino(self.estimator)
 
     @classmethod
     def of(cls, model: str | Path, settings: ScoreSettings) -> Scorer:
