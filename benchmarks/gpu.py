@@ -276,8 +276,7 @@ def online(bench: Bench, estimator: Estimator) -> list[Row]:
     def step(newest: Tensor) -> Tensor:
         with bench.autocast():
             items = torch.cat((batch["items"][:, 1:], estimator.vae.items(newest)[None]), dim=1)
-            context = model.observe({"latents": model.encode(estimator.vae, items), "text": text})
-            return model.predict(context, prefix, noise)
+            return estimator.values({"items": items}, text, prefix, noise, steps=1)
 
     autoencoder: Any = estimator.vae.autoencoder
     weights = chain.from_iterable(part.parameters() for part in (autoencoder.encoder, model.video, model.value))

@@ -83,3 +83,10 @@ def test_without_openvino_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DataError, match=r"pip install 'worldvalue\[openvino\]'"):
         Scorer(small_estimator(), ScoreSettings(compile=Compiler.OPENVINO))
+
+
+def test_openvino_is_kept_from_reporting_its_use() -> None:
+    computed_by_openvino(small_estimator())
+    from openvino.tools.ovc import telemetry_utils
+
+    assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"  # what reports nothing
