@@ -18,15 +18,15 @@ def test_attention_with_gradients_is_torchs_own_and_keeps_copies_apart(copies: i
     torch.manual_seed(0)
     tokens, context = 4, 6
     query, key, value = (
-        torch.randn(2, count, 2, 8, requires_grad=True)
+        torch.randn(2, 2, count, 8, requires_grad=True)
         for count in (copies * tokens, context + copies * tokens, context + copies * tokens)
     )
     found = attend(query, key, value, apart(copies, tokens, context, query.device))
     rows = []
     for copy in range(copies):
         own = slice(copy * tokens, (copy + 1) * tokens)
-        seen = [torch.cat((x[:, :context], x[:, context:][:, own]), 1).transpose(1, 2) for x in (key, value)]
-        alone = torch.nn.functional.scaled_dot_product_attention(query[:, own].transpose(1, 2), *seen)
+        seen = [torch.cat((x[:, :, :context], x[:, :, context:][:, :, own]), 2) for x in (key, value)]
+        alone = torch.nn.functional.scaled_dot_product_attention(query[:, :, own], *seen)
         rows.append(alone.transpose(1, 2).flatten(2))
     expected = torch.cat(rows, 1)
     torch.testing.assert_close(found, expected)
@@ -42,7 +42,7 @@ def test_a_compiled_block_has_the_gradients_of_the_plain_one() -> None:
     torch.manual_seed(0)
     block = StreamBlock(width=64, ffn_width=64, heads=2, head_dim=32, cross_heads=2, cross_head_dim=32)
     hidden, modulation = torch.randn(2, 64, 64), torch.randn(2, 4, 6, 64)  # 16 tokens in a row share theirs
-    text = (torch.randn(2, 4, 2, 32), torch.randn(2, 4, 2, 32))
+    text = (torch.randn(2, 2, 4, 32), torch.randn(2, 2, 4, 32))
     angles = torch.rand(1, 64, 1, 16).repeat_interleave(2, dim=-1)
 
     def gradients(call: Callable[..., Any]) -> torch.Tensor:

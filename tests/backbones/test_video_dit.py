@@ -78,7 +78,7 @@ def test_only_a_transformer_that_is_shown_places_tells_the_patches_of_an_even_pi
 
     def spread(dit: VideoDiT) -> float:
         _, values = dit(latents, sigma, dit.read_text(text)).keys_values[0]
-        return float(values.std(1).max())
+        return float(values.std(2).max())
 
     assert spread(VideoDiT(**CONFIG)) < 1e-6
     assert spread(VideoDiT(**{**CONFIG, "in_channels": 12})) > 1e-2

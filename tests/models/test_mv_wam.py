@@ -78,7 +78,7 @@ def test_the_expert_can_tell_one_view_from_another() -> None:
 
     def attended(order: list[int]) -> torch.Tensor:
         keys, values = model.expert.read(text, views[:, order])[0]
-        return torch.einsum("bnhe,bnhf->bhef", keys, values)  # the same for the same set of keys and values
+        return torch.einsum("bhne,bhnf->bhef", keys, values)  # the same for the same set of keys and values
 
     assert torch.allclose(attended([0, 1]), attended([1, 0]), atol=1e-4)  # unmarked at first
     torch.nn.init.normal_(model.expert.view_marks)

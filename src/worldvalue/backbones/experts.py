@@ -141,7 +141,7 @@ class Expert(ExpertStream):
         _, copies, count, _ = x.shape
         places = in_line(torch.arange(count, device=x.device).repeat(copies), self.config.head_dim)
         levels = sigma.expand(-1, copies, -1).flatten(1)
-        mask = apart(copies, count, context[0][0].shape[1], x.device)
+        mask = apart(copies, count, context[0][0].shape[2], x.device)
         hidden, _ = self.run(self.proj_in(x.flatten(1, 2)), levels, text, places, context, mask)
         return self.proj_out(hidden).unflatten(1, (copies, count))
 

@@ -23,7 +23,7 @@ from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]
-"""Keys (after norm and rotary embedding) and values of one layer, each ``(B, N, H, E)``."""
+"""Keys (after norm and rotary embedding) and values of one layer, each ``(B, H, N, E)``, as attention reads them."""
 
 Rotary = tuple[Tensor, Tensor]
 """Cosines and sines ``(1, N, 1, E)``, each angle twice in a row, as diffusers' ``WanRotaryPosEmbed`` gives them."""
@@ -44,13 +44,13 @@ def _swapped(x: Tensor) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax attention ``(B, N, H, E)`` over ``(B, M, H, E)``; heads merged: ``(B, N, H * E)``.
+    """Softmax attention ``(B, H, N, E)`` over ``(B, H, M, E)``; heads merged: ``(B, N, H * E)``.
 
     ``mask`` ``(N, M)`` is True where a token may see another; None: everywhere.
     """
-    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     # A CPU's fused attention is slow backwards; torch's plain one, which training falls back to, computes in float32.
-    plain = query.device.type == "cpu" and torch.is_grad_enabled()
+    # Of the fused one OpenVINO would make one that copies the keys first.
+    plain = query.device.type == "cpu" and (torch.is_grad_enabled() or torch.compiler.is_exporting())
     attended = (_plain if plain else F.scaled_dot_product_attention)(query, key, value, mask)
     return attended.transpose(1, 2).flatten(2)
 
@@ -132,7 +132,7 @@ class StreamBlock(nn.Module):
                 and each serves N / n tokens in a row.
             text: from ``read_text``.
             rotary: positions of the N tokens.
-            context: keys and values ``(B, M, H, E)`` that the tokens see besides their own; None for none.
+            context: keys and values ``(B, H, M, E)`` that the tokens see besides their own; None for none.
             mask: of the self-attention, from ``apart``; None: all see all.
         """
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self._modulations(modulation, hidden)
@@ -149,10 +149,9 @@ class StreamBlock(nn.Module):
         return self._own(self.norm1(hidden) * (1 + scale) + shift, rotary)
 
     def read_text(self, text: Tensor) -> KeysValues:
-        """Keys and values ``(B, L, H, E)`` of text states ``(B, L, D)``; they serve every step and group of tokens."""
+        """Keys and values ``(B, H, L, E)`` of text states ``(B, L, D)``; they serve every step and group of tokens."""
         attn = self.attn2
-        key = rms_norm(attn.norm_k, attn.to_k(text)).unflatten(2, (attn.heads, -1))
-        return key, attn.to_v(text).unflatten(2, (attn.heads, -1))
+        return _by_heads(attn, rms_norm(attn.norm_k, attn.to_k(text))), _by_heads(attn, attn.to_v(text))
 
     def _modulations(self, modulation: Tensor, hidden: Tensor) -> list[Tensor]:
         """Shift, scale and gate of both halves, for each token."""
@@ -162,27 +161,36 @@ class StreamBlock(nn.Module):
     def _own(self, x: Tensor, rotary: Rotary) -> KeysValues:
         """Keys and values of modulated tokens ``(B, N, D)``."""
         attn = self.attn1
-        key = rms_norm(attn.norm_k, attn.to_k(x)).unflatten(2, (attn.heads, -1))
-        return rotate(key, rotary), attn.to_v(x).unflatten(2, (attn.heads, -1))
+        return _turned(attn, rms_norm(attn.norm_k, attn.to_k(x)), rotary), _by_heads(attn, attn.to_v(x))
 
     def _self_attention(
         self, x: Tensor, rotary: Rotary, own: KeysValues, context: KeysValues | None, mask: Tensor | None
     ) -> Tensor:
         attn = self.attn1
-        query = rotate(rms_norm(attn.norm_q, attn.to_q(x)).unflatten(2, (attn.heads, -1)), rotary)
+        query = _turned(attn, rms_norm(attn.norm_q, attn.to_q(x)), rotary)
         key, value = own
         if context is not None:
-            key, value = (torch.cat((seen.to(mine.dtype), mine), 1) for seen, mine in zip(context, own, strict=True))
+            key, value = (torch.cat((seen.to(mine.dtype), mine), 2) for seen, mine in zip(context, own, strict=True))
         return attn.to_out[0](attend(query, key, value, mask))
 
     def _cross_attention(self, x: Tensor, text: KeysValues) -> Tensor:
         attn = self.attn2
-        query = rms_norm(attn.norm_q, attn.to_q(x)).unflatten(2, (attn.heads, -1))
+        query = _by_heads(attn, rms_norm(attn.norm_q, attn.to_q(x)))
         return attn.to_out[0](attend(query, *text))
 
 
+def _by_heads(attn: WanAttention, x: Tensor) -> Tensor:
+    """``(B, N, H * E)`` as ``(B, H, N, E)``."""
+    return x.unflatten(2, (attn.heads, -1)).transpose(1, 2)
+
+
+def _turned(attn: WanAttention, x: Tensor, rotary: Rotary) -> Tensor:
+    """``(B, N, H * E)`` as ``(B, H, N, E)``, each token turned to its position."""
+    return rotate(x.unflatten(2, (attn.heads, -1)), rotary).transpose(1, 2)
+
+
 def repeated(layers: Sequence[KeysValues], times: int) -> list[KeysValues]:
-    """Per layer, keys and values of every row ``times`` times in a row: ``(B * times, N, H, E)``."""
+    """Per layer, keys and values of every row ``times`` times in a row: ``(B * times, H, N, E)``."""
     return [(keys.repeat_interleave(times, 0), values.repeat_interleave(times, 0)) for keys, values in layers]
 
 

@@ -354,7 +354,7 @@ def _future(seen: VideoOutput) -> Tensor:
 def _both(one: Sequence[KeysValues], other: Sequence[KeysValues]) -> list[KeysValues]:
     """Per layer, keys and values of two groups of tokens as of one."""
     return [
-        (torch.cat((a.to(c.dtype), c), dim=1), torch.cat((b.to(d.dtype), d), dim=1))
+        (torch.cat((a.to(c.dtype), c), dim=2), torch.cat((b.to(d.dtype), d), dim=2))
         for (a, b), (c, d) in zip(one, other, strict=True)
     ]
 
