@@ -85,7 +85,10 @@ class VideoDiT(WanTransformer3DModel):
         return VideoOutput(self._unpatchify(hidden, time, latents.shape), keys_values)
 
     def read(self, latents: Tensor, sigma: Tensor, text: Sequence[KeysValues]) -> list[KeysValues]:
-        """The keys and values that ``forward`` gives of these latents, where nobody asks for their velocity."""
+        """The keys and values that ``forward`` gives of these latents, where nobody asks for their velocity.
+
+        ``sigma`` ``(1,)`` is that of all B.
+        """
         rotary, hidden = self._rotary(latents, 0), self._embed(latents)
         _, modulation = self._embed_sigma(sigma, hidden.dtype)
         keys_values = []

@@ -198,7 +198,7 @@ class WVM(ValueNetwork):
         """One pass of the video stream over current ``latents`` ``(B, C, K, h, w)``; ``text`` is ``(B, L, D)``."""
         current, text = batch["latents"], batch["text"]
         video_text = self.video.read_text(text)
-        seen = self.video.read(current, current.new_zeros(current.shape[0]), video_text)
+        seen = self.video.read(current, current.new_zeros(1), video_text)
         return Context(seen, self.value.read_text(text), video_text)
 
     def predict(self, context: Context, prefix: Tensor, noise: Tensor, steps: int = 1) -> Tensor:
