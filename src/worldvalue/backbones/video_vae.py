@@ -60,7 +60,11 @@ class VideoVAE(nn.Module, ABC):
         views = pictures.shape[:2]
         device = next(self.parameters()).device
         pieces = pictures.flatten(0, 1).split(PIECE)
-        return torch.cat([self.per_frame(pictures_to_float(x.to(device))).float() for x in pieces]).unflatten(0, views)
+        return torch.cat([self.per_picture(x.to(device)) for x in pieces]).unflatten(0, views)
+
+    def per_picture(self, pictures: Tensor) -> Tensor:
+        """``per_frame`` of pictures ``(n, H, W, 3)`` uint8, float32."""
+        return self.per_frame(pictures_to_float(pictures)).float()
 
     @abstractmethod
     def per_frame(self, frames: Tensor) -> Tensor:
