@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from worldvalue.models.wvm import WVMConfig
 from worldvalue.recipes import Recipe
 from worldvalue.training.loop import train
 from worldvalue.training.settings import TrainingSettings
-from worldvalue.types import Episode, Labels, Window
+from worldvalue.types import DataError, Episode, Labels, ValueCurve, Window
 
 PIXELS = 64
 
@@ -266,3 +266,16 @@ def train_small(
 
     windows = dataset([episode], 2.0, window, Augmentation(), seed=0)
     return train(estimator, weights, windows, collate, settings, out, resume, unused="video" not in weights)
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """A function of groups of episodes as a ``ScoreGroup``; it decodes for itself."""
+
+    score: Callable[[Sequence[Episode]], Sequence[ValueCurve | DataError]]
+
+    def decoded(self, episode: Episode) -> Episode:
+        return episode
+
+    def __call__(self, episodes: Sequence[Episode]) -> Sequence[ValueCurve | DataError]:
+        return self.score(episodes)

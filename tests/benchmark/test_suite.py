@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.small import painted_episode
+from tests.small import AtWork, painted_episode
 
 from worldvalue.benchmark.controls import misinstructed_experts, reversed_episode, reversed_experts, still_episode
 from worldvalue.benchmark.evaluate import LEAST_STABLE
@@ -81,7 +81,7 @@ def scorer(value_of: ValueOf) -> Callable[[Sequence[Episode]], list[ValueCurve]]
 
 def measure(source: EpisodeSource, value_of: ValueOf, group: int = 4) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
-        contender = Contender("model", scorer(value_of), group, {"model": value_of.__name__})
+        contender = Contender("model", AtWork(scorer(value_of)), group, {"model": value_of.__name__})
         return run_suite(Suite.of(source), contender, Path(folder))
 
 
@@ -209,12 +209,12 @@ def test_a_second_run_finds_every_prediction_and_scores_nothing(source: EpisodeS
 
     told: list[int] = []
     suite = Suite.of(source)
-    first = run_suite(suite, Contender("model", counted, 4, {"model": "see"}), tmp_path, told.append)
+    first = run_suite(suite, Contender("model", AtWork(counted), 4, {"model": "see"}), tmp_path, told.append)
     assert sum(asked) == sum(told) == suite.videos == len(LABELS) + CONTROL_VIDEOS + 2 + 2
-    again = run_suite(suite, Contender("model", counted, 4, {"model": "see"}), tmp_path, told.append)
+    again = run_suite(suite, Contender("model", AtWork(counted), 4, {"model": "see"}), tmp_path, told.append)
     assert (sum(asked), sum(told)) == (suite.videos, 2 * suite.videos)
     assert again == first
-    run_suite(suite, Contender("model", counted, 4, {"model": "another"}), tmp_path)
+    run_suite(suite, Contender("model", AtWork(counted), 4, {"model": "another"}), tmp_path)
     assert sum(asked) == 2 * suite.videos
 
 
@@ -228,10 +228,10 @@ def test_a_stopped_run_goes_on_where_it_was(source: EpisodeSource, tmp_path: Pat
         return scorer(see)(episodes)
 
     with pytest.raises(KeyboardInterrupt):
-        run_suite(Suite.of(source), Contender("model", stops, 2, {}), tmp_path)
+        run_suite(Suite.of(source), Contender("model", AtWork(stops), 2, {}), tmp_path)
     before = len(asked)
     asked.append("no stop any more")
-    run_suite(Suite.of(source), Contender("model", stops, 2, {}), tmp_path)
+    run_suite(Suite.of(source), Contender("model", AtWork(stops), 2, {}), tmp_path)
     assert len(asked) == len(set(asked)) > before
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.small import AtWork
 
 from worldvalue.data import ManifestRow, encode_video, write_manifest
+from worldvalue.scoring.job import ScoreGroup
 from worldvalue.types import DataError, Episode, Labels, ValueCurve
 
 
@@ -29,8 +31,8 @@ def brightness(episodes: Sequence[Episode]) -> list[ValueCurve | DataError]:
 
 
 @pytest.fixture
-def score_group() -> Callable[[Sequence[Episode]], list[ValueCurve | DataError]]:
-    return brightness
+def score_group() -> ScoreGroup:
+    return AtWork(brightness)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.small import AtWork
 
 from worldvalue.data import open_episodes
 from worldvalue.data.identity import dataset_identity, weights_identity
@@ -66,7 +67,7 @@ def test_a_bad_episode_is_told_and_the_rest_is_scored(
             DataError("Torn.") if e.name == "4.mp4" else c for e, c in zip(episodes, score_group(episodes), strict=True)
         ]
 
-    job = job_of(make_folder(6, bad=[1]), tmp_path / "out", fails_on_the_second)
+    job = job_of(make_folder(6, bad=[1]), tmp_path / "out", AtWork(fails_on_the_second))
     assert sum(len(group) for group in job.run()) == 6
     rows = job.rows()
     assert [row.index for row in rows if row.error] == [1, 4]

@@ -7,7 +7,7 @@ import torch
 from tests.small import painted_episode, small_estimator, small_wav_config
 
 from worldvalue.models import Estimator
-from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings, _Track, score
+from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings, _Track, quantiles, score
 from worldvalue.types import Compiler, DataError, Episode
 
 SETTINGS = ScoreSettings(draws=3, steps=2)
@@ -28,6 +28,17 @@ def test_a_curve_has_a_row_for_every_frame_and_ordered_quantiles() -> None:
     assert (curve.mean >= 0).all()
     assert (curve.mean <= 1).all()
     np.testing.assert_array_equal(curve.scored, episode.indices_at(2.0))
+
+
+def test_quantiles_are_numpys_wherever_numbers_are_missing() -> None:
+    rng = np.random.default_rng(0)
+    pool = rng.random((50, 12), dtype=np.float32)
+    pool[rng.random(pool.shape) < 0.5] = np.nan
+    pool[:, 3] = 0.5  # one number is always there
+    pool[7, :3] = pool[7, 4:] = np.nan
+    np.testing.assert_allclose(
+        quantiles(pool, (0.0, 0.1, 0.5, 0.9, 1.0)), np.nanquantile(pool, (0.0, 0.1, 0.5, 0.9, 1.0), axis=1), atol=1e-6
+    )
 
 
 @pytest.mark.slow
@@ -89,7 +100,8 @@ def test_a_model_that_counts_frames_of_the_data_is_shown_those_and_no_others(fps
     episode = Episode(**{**episode.__dict__, "proprioception": np.arange(90.0, dtype=np.float32)[:, None].repeat(3, 1)})
     track = _Track(Estimator(replace(config, model=model)), episode, ScoreSettings(draws=1))
     now = int(track.scored[3])
-    np.testing.assert_array_equal(track._frames(3, track.shown), [max(now - 14, 0), max(now - 7, 0), now])
+    windows = track.windows
+    np.testing.assert_array_equal(windows._frames(3, windows.shown), [max(now - 14, 0), max(now - 7, 0), now])
     assert track.window(3)["states"].flatten().tolist() == [now] * 3
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from worldvalue.data.cameras import CameraReader
 from worldvalue.types import DataError, Episode
 
 PIECE = 64
@@ -33,6 +34,11 @@ class PictureSettings:
     cameras: tuple[str, ...] | None = None
     views: int = 1
 
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Height and width of a camera's part of a picture."""
+        return self.height // self.rows, self.width // self.columns
+
 
 def pictures(episode: Episode, indices: NDArray[np.int64], settings: PictureSettings) -> NDArray[np.uint8]:
     """Pictures ``(n, V, height, width, 3)``: each camera resized to its cell of the grid.
@@ -45,11 +51,36 @@ def pictures(episode: Episode, indices: NDArray[np.int64], settings: PictureSett
     Raises:
         DataError: see ``cameras_shown``; or the frames cannot be decoded.
     """
-    size = (settings.height // settings.rows, settings.width // settings.columns)
-    cells = [_view(episode, indices, camera, size) for camera in cameras_shown(episode, settings)]
+    cells = [_view(episode, indices, camera, settings.cell) for camera in cameras_shown(episode, settings)]
     rows = [np.concatenate(cells[i : i + settings.columns], axis=2) for i in range(0, len(cells), settings.columns)]
     tiled = [np.concatenate(rows[i : i + settings.rows], axis=1) for i in range(0, len(rows), settings.rows)]
     return np.stack(tiled, axis=1)
+
+
+def decoded(episode: Episode, indices: NDArray[np.int64], settings: PictureSettings) -> Episode:
+    """The episode with those frames in memory that ``pictures`` would decode, and no others.
+
+    Args:
+        episode, settings: as in ``pictures``.
+        indices: rising; of these frames pictures can be had without decoding.
+
+    Raises:
+        DataError: see ``pictures``.
+    """
+    cameras = dict.fromkeys(cameras_shown(episode, settings))
+    views = {camera: _InMemory(indices, _view(episode, indices, camera, settings.cell)) for camera in cameras}
+    return replace(episode, reader=CameraReader(views))
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """One camera's frames ``(n, H, W, 3)`` at rising indices ``(n,)``."""
+
+    indices: NDArray[np.int64]
+    frames: NDArray[np.uint8]
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self.frames[np.searchsorted(self.indices, indices)]
 
 
 def cameras_shown(episode: Episode, settings: PictureSettings) -> tuple[str, ...]:

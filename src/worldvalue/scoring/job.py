@@ -2,29 +2,44 @@
 
 Episodes are scored in fixed groups of consecutive indices, and a group's results are kept as one file as
 soon as it is done (``shards.py``). What is scored together never depends on when the job was stopped, so a
-job that was killed and started again gives the same bytes. At most one group of episodes is in memory at a
-time.
+job that was killed and started again gives the same bytes. Two groups of episodes are in memory at a time: the one
+that is scored, and the next one, which is decoded meanwhile (``ahead.py``).
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worldvalue.data.files import replacing
+from worldvalue.scoring.ahead import Opened, opened_ahead
 from worldvalue.scoring.segments import Summary, summarize
 from worldvalue.scoring.shards import Scored, Shards
 from worldvalue.types import DataError, Episode, EpisodeSource, ValueCurve
 
-ScoreGroup = Callable[[Sequence[Episode]], Sequence[ValueCurve | DataError]]
-"""Scores a group of episodes together; an episode that cannot be decoded comes back as its error."""
+
+class ScoreGroup(Protocol):
+    """A model at work on groups of episodes."""
+
+    def decoded(self, episode: Episode) -> Episode:
+        """The same episode with all that scoring it decodes in memory; called in other threads.
+
+        Raises:
+            DataError: it cannot be decoded.
+        """
+        ...
+
+    def __call__(self, episodes: Sequence[Episode]) -> Sequence[ValueCurve | DataError]:
+        """Score a group of episodes together; one that cannot be decoded comes back as its error."""
+        ...
+
 
 _SKETCH_POINTS = 32
 _HEADER = (
@@ -105,17 +120,22 @@ class Job:
 
     def run(self) -> Iterator[list[Scored]]:
         """Score the missing groups one after the other; each is on disk before it is yielded."""
-        for number in self.missing():
-            yield self.finish(number)
+        yield from self._finish(self.missing())
         self.shards.tidy()
 
     def finish(self, number: int) -> list[Scored]:
         """Score a group and keep it on disk; one that is there already is read back."""
         if number in self.shards:
             return list(self.shards.read(number))
-        scored = self._score(self._positions(number))
-        self.shards.write(number, scored)
+        (scored,) = self._finish([number])
         return scored
+
+    def _finish(self, numbers: Sequence[int]) -> Iterator[list[Scored]]:
+        groups = map(self._positions, numbers)
+        for number, opened in zip(numbers, opened_ahead(self.source, groups, self.score_group.decoded), strict=True):
+            scored = self._score(self._positions(number), opened)
+            self.shards.write(number, scored)
+            yield scored
 
     def results(self) -> Iterator[Scored]:
         """All episodes in order, read back from the finished groups one at a time."""
@@ -139,18 +159,13 @@ class Job:
     def _positions(self, number: int) -> range:
         return range(number * self.group, min((number + 1) * self.group, len(self.source)))
 
-    def _score(self, positions: range) -> list[Scored]:
-        opened = {position: self._open(position) for position in positions}
-        episodes = {position: episode for position, episode in opened.items() if isinstance(episode, Episode)}
+    def _score(self, positions: range, opened: Sequence[Opened]) -> list[Scored]:
+        episodes = {
+            place: episode for place, episode in zip(positions, opened, strict=True) if isinstance(episode, Episode)
+        }
         outcomes = self.score_group(list(episodes.values())) if episodes else []
         scored_now = dict(zip(episodes, outcomes, strict=True))
-        return [_scored(position, episode, scored_now.get(position)) for position, episode in opened.items()]
-
-    def _open(self, position: int) -> Episode | DataError:
-        try:
-            return self.source[position]
-        except DataError as error:
-            return error
+        return [_scored(place, one, scored_now.get(place)) for place, one in zip(positions, opened, strict=True)]
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
@@ -179,7 +194,7 @@ def _numbers(summary: Summary | None) -> list[str]:
     return [str(summary.frames), *(f"{number:.4f}" for number in numbers), flagged]
 
 
-def _scored(position: int, episode: Episode | DataError, outcome: ValueCurve | DataError | None) -> Scored:
+def _scored(position: int, episode: Opened, outcome: ValueCurve | DataError | None) -> Scored:
     if isinstance(episode, DataError):
         return Scored(position, f"episode {position}", "", error=str(episode))
     told = (episode.index, episode.name, episode.instruction)

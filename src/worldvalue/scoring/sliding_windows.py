@@ -21,7 +21,7 @@ from torch.utils.data import default_collate
 from worldvalue import __version__
 from worldvalue.data.episodes import readable
 from worldvalue.data.identity import weights_identity
-from worldvalue.data.pictures import cameras_shown
+from worldvalue.data.pictures import cameras_shown, decoded
 from worldvalue.data.windows import nearest, scoring_starts
 from worldvalue.models import Estimator, load_model
 from worldvalue.scoring.openvino import computed_by_openvino
@@ -54,38 +54,20 @@ class ScoreSettings:
     compile: Compiler | None = None
 
 
-class _Track:
-    """One episode on its way: what its frames look like and the values found so far."""
+class _Windows:
+    """Where an episode's windows lie, and which of its frames they show."""
 
     def __init__(self, estimator: Estimator, episode: Episode, settings: ScoreSettings) -> None:
         self.episode = episode
         self.scored = episode.indices_at(settings.rate or estimator.config.rate)
-        self.asked, self.noise_shape = estimator.model.window, estimator.model.noise_shape
-        self.chunk = self.asked.chunk
-        self.starts = scoring_starts(len(self.scored), self.chunk, settings.stride)
+        self.asked = estimator.model.window
+        self.starts = scoring_starts(len(self.scored), self.asked.chunk, settings.stride)
         self.shown = self.asked.shown[: self.asked.seen]
         self.told = self.asked.states[: self.asked.states_seen]
         ticks = sorted({*self.shown, *self.told, *self.asked.pictures})
         self.seen = np.unique([self._frames(step, ticks) for step in range(len(self.starts))])
-        self.items = estimator.items(episode, self.seen, settings.cameras)
-        self.views = self.items.shape[1]
-        self.states = estimator.states(episode, self.seen)
-        self.pixels = estimator.pixels(episode, self.seen, settings.cameras)
-        self.margin, self.ends = estimator.config.band_margin, estimator.model.value_range
-        self.rng = np.random.default_rng((settings.seed, episode.index))
-        # Each frame is covered by at most h windows: the one that ends at position p of a chunk, for every p.
-        self.draws = np.full((len(self.scored), self.chunk, settings.draws), np.nan, dtype=np.float32)
 
-    def window(self, step: int) -> dict[str, Tensor]:
-        """What is seen of the next window: ``items``, and ``states`` and ``pictures`` where they are asked for."""
-        seen = {"items": self.items[self._at(step, self.shown)]}
-        if self.states is not None:
-            seen["states"] = self.states[self._at(step, self.told)]
-        if self.pixels is not None:
-            seen["pictures"] = self.pixels[self._at(step, self.asked.pictures)]
-        return seen
-
-    def _at(self, step: int, ticks: Sequence[int]) -> Tensor:
+    def at(self, step: int, ticks: Sequence[int]) -> Tensor:
         """Where, among the frames seen, a window's ticks are."""
         return torch.from_numpy(np.searchsorted(self.seen, self._frames(step, ticks)))
 
@@ -98,6 +80,34 @@ class _Track:
             return nearest(times, times[self.scored[start + 1]] + (places - 1) / self.episode.fps)
         return self.scored[(start + places).clip(0, len(self.scored) - 1)]
 
+
+class _Track:
+    """One episode on its way: what its frames look like and the values found so far."""
+
+    def __init__(self, estimator: Estimator, episode: Episode, settings: ScoreSettings) -> None:
+        self.episode, self.windows = episode, _Windows(estimator, episode, settings)
+        self.starts, self.scored = self.windows.starts, self.windows.scored
+        self.noise_shape, self.chunk = estimator.model.noise_shape, estimator.model.window.chunk
+        seen = self.windows.seen
+        self.items = estimator.items(episode, seen, settings.cameras)
+        self.views = self.items.shape[1]
+        self.states = estimator.states(episode, seen)
+        self.pixels = estimator.pixels(episode, seen, settings.cameras)
+        self.margin, self.ends = estimator.config.band_margin, estimator.model.value_range
+        self.rng = np.random.default_rng((settings.seed, episode.index))
+        # Each frame is covered by at most h windows: the one that ends at position p of a chunk, for every p.
+        self.draws = np.full((len(self.scored), self.chunk, settings.draws), np.nan, dtype=np.float32)
+
+    def window(self, step: int) -> dict[str, Tensor]:
+        """What is seen of the next window: ``items``, and ``states`` and ``pictures`` where they are asked for."""
+        windows = self.windows
+        seen = {"items": self.items[windows.at(step, windows.shown)]}
+        if self.states is not None:
+            seen["states"] = self.states[windows.at(step, windows.told)]
+        if self.pixels is not None:
+            seen["pictures"] = self.pixels[windows.at(step, windows.asked.pictures)]
+        return seen
+
     def prefix(self, step: int) -> NDArray[np.float32]:
         """Value ``(S,)`` before the next window: the mean so far, the same for all draws.
 
@@ -107,7 +117,8 @@ class _Track:
         start, draws = self.starts[step], self.draws.shape[2]
         if start < 0:
             return self.rng.random(draws, dtype=np.float32)
-        return np.full(draws, np.nanmean(self.draws[start]), dtype=np.float32)
+        known = self.draws[start]
+        return np.full(draws, known[np.isfinite(known)].mean(), dtype=np.float32)
 
     def noise(self) -> NDArray[np.float32]:
         """Standard normal ``(S, *noise_shape)`` for the next window."""
@@ -124,7 +135,7 @@ class _Track:
         """Statistics over all draws of a frame, linear in time between the frames that were looked at."""
         pool = self.draws.reshape(len(self.scored), -1)
         times = self.episode.timestamps
-        low, middle, high = np.nanquantile(pool, (0.1, 0.5, 0.9), axis=1)
+        low, middle, high = quantiles(pool, (0.1, 0.5, 0.9))
         least, greatest = self.ends
         low, high = np.clip(low - self.margin, least, middle), np.clip(high + self.margin, middle, greatest)
         rows = (np.nanmean(pool, 1), np.nanstd(pool, 1), low, middle, high)
@@ -191,6 +202,15 @@ class Scorer:
         if self.estimator.model.text is None:
             self.estimator.text_states([first.instruction, *(episode.instruction for episode in opened)])
 
+    def decoded(self, episode: Episode) -> Episode:
+        """The episode with all the pictures in memory that scoring it takes; nothing of it is computed by the model.
+
+        Raises:
+            DataError: they cannot be decoded, or the episode lacks a camera.
+        """
+        seen = _Windows(self.estimator, episode, self.settings).seen
+        return decoded(episode, seen, self.estimator.picture_settings(episode, self.settings.cameras))
+
     @torch.inference_mode()
     def __call__(self, episodes: Sequence[Episode]) -> list[ValueCurve | DataError]:
         """Value curves of a group of episodes, in order; the error of one whose frames cannot be had."""
@@ -219,6 +239,15 @@ class Scorer:
         values = estimator.values(seen, text, prefix, noise, self.steps).float().cpu().numpy()
         for track, chunk in zip(tracks, values, strict=True):
             track.keep(step, chunk)
+
+
+def quantiles(pool: NDArray[np.float32], chances: Sequence[float]) -> NDArray[np.float64]:
+    """Quantiles ``(Q, n)`` of the numbers in each row ``(n, m)``, NaN left out; ``np.nanquantile`` goes row by row."""
+    ordered, last = np.sort(pool, axis=1), np.isfinite(pool).sum(axis=1) - 1  # NaN comes last
+    places = np.multiply.outer(chances, last)
+    below, rows = places.astype(np.int64), np.arange(len(pool))
+    least, most = ordered[rows, below], ordered[rows, np.minimum(below + 1, last)]
+    return least + (places - below) * (most - least)
 
 
 def score(estimator: Estimator, episode: Episode, settings: ScoreSettings | None = None) -> ValueCurve:
