@@ -28,7 +28,8 @@ import torch
 from flops import forward_flops
 from measure import copy_ceiling, counted, held_bytes, matmul_ceiling, most_bytes, timed, usual_time
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from worldvalue.data import ManifestRow, encode_video, open_episodes, write_manifest
 from worldvalue.models import Estimator
@@ -38,7 +39,7 @@ from worldvalue.recipes import Recipe, find_recipe
 from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
 from worldvalue.training.loop import OptimizerStep
 from worldvalue.training.parallelize import adamw, parallelize, started_processes
-from worldvalue.types import Episode, FrameReader, Labels
+from worldvalue.types import Compiler, Episode, FrameReader, Labels
 
 PEAK = 312e12
 TRAINED, SCORED = 6.7, 1 / 0.18
@@ -90,6 +91,11 @@ class Bench:
     def published(self, figure: float) -> float | None:
         """A rate, scaled from the device it was measured on; None for a model of another size."""
         return figure * self.matmul / PEAK if self.recipe.estimator.model.text is None else None
+
+    @property
+    def compiler(self) -> Compiler | None:
+        """Who makes the model faster: torch, on a GPU."""
+        return Compiler.TORCH if self.device.type == "cuda" else None
 
     def usual_time(self, work: Callable[[], object]) -> float:
         """Median seconds of a call."""
@@ -243,8 +249,11 @@ def windows(estimator: Estimator, count: int, frames: int) -> dict[str, Tensor]:
 
 
 def scoring(bench: Bench, estimator: Estimator, episodes: Sequence[Episode]) -> list[Row]:
-    """Scored frames a second from video files to curves as ``worldvalue score`` does it, and where the time goes."""
-    scorer = Scorer(estimator, ScoreSettings(group=len(episodes)))
+    """Scored frames a second from video files to curves as ``worldvalue score`` does it, and where the time goes.
+
+    One group, so that its decoding adds to the time; of many groups a next one is decoded while one is scored.
+    """
+    scorer = Scorer(estimator, ScoreSettings(group=len(episodes), compile=bench.compiler))
     operations, seconds = Parts(counted), Parts(lambda work: timed(work, bench.device))
     with operations.of(estimator):
         scorer(episodes)
@@ -313,6 +322,9 @@ def measured(recipe: Recipe, device: torch.device, repeats: int, episodes: int) 
     torch.manual_seed(0)
     with device:
         estimator = Estimator(recipe.estimator)
+    for layer in estimator.modules():
+        if isinstance(layer, nn.Linear | _ConvNd):
+            layer.to(torch.bfloat16)  # as models are loaded to score; training makes them float32 again
     estimator.stored_texts = RandomTexts(recipe.estimator.model)  # type: ignore[assignment, arg-type]
     bench = Bench(recipe, device, repeats, matmul_ceiling(device), copy_ceiling(device))
     picture = recipe.estimator.picture

@@ -11,8 +11,8 @@ import torch
 from worldvalue.types import DataError, Episode, EpisodeSource
 
 DECODERS = 4
-"""Threads at most. Each makes its frames smaller with as many threads of torch's as there are, so that more of them would
-stand in each other's way on a machine of many cores."""
+"""Threads at most. Each makes its frames smaller with as many threads of torch's as there are, so that on a machine of
+many cores more of them would stand in each other's way."""
 
 Opened = Episode | DataError
 """An episode, or why it cannot be opened."""
