@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from statistics import median
 from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.profiler import ProfilerActivity, profile
@@ -28,20 +29,21 @@ def timed(work: Callable[[], object], device: torch.device | None = None) -> flo
     return time.perf_counter() - began
 
 
-def best_time(work: Callable[[Callable[[], None]], object], rounds: int) -> float:
-    """Wall seconds of a call without other loads that come and go on a machine: of each lap the best of some rounds.
+def best_times(works: Sequence[Callable[[Callable[[], None]], object]], rounds: int) -> list[float]:
+    """Wall seconds of calls without other loads that come and go on a machine: of each lap the best of some rounds.
 
     Args:
-        work: calls what it is given at the end of each lap, the same laps in each round.
-        rounds: number of calls.
+        works: each calls what it is given at the end of each lap, the same laps in each round. They are called in
+            turns.
+        rounds: number of calls of each.
     """
-    laps = []
+    laps: list[list[NDArray[np.float64]]] = [[] for _ in works]
     for _ in range(rounds):
-        times = [time.perf_counter()]
-        work(lambda: times.append(time.perf_counter()))  # noqa: B023 (it is called before the next round)
-        times.append(time.perf_counter())
-        laps.append(np.diff(times))
-    return float(np.min(laps, axis=0).sum())
+        for work, found in zip(works, laps, strict=True):
+            times = [time.perf_counter()]
+            work(lambda times=times: times.append(time.perf_counter()))  # type: ignore[misc]
+            found.append(np.diff([*times, time.perf_counter()]))
+    return [float(np.min(found, axis=0).sum()) for found in laps]
 
 
 def usual_time(work: Callable[[], object], device: torch.device, repeats: int) -> float:
@@ -59,10 +61,16 @@ def counted(work: Callable[[], object]) -> float:
 
 def matmul_ceiling(device: torch.device | None = None, repeats: int = 5) -> float:
     """bf16 matrix product of this device now, in operations a second."""
+    product, operations = large_product(device)
+    product()
+    return repeats * operations / timed(lambda: [product() for _ in range(repeats)], device)
+
+
+def large_product(device: torch.device | None = None) -> tuple[Callable[[], object], int]:
+    """A bf16 matrix product, and its operations."""
     side = 8192 if _is_gpu(device) else 2048
     a, b = (torch.randn(side, side, dtype=torch.bfloat16, device=device) for _ in range(2))
-    torch.mm(a, b)
-    return repeats * 2 * side**3 / timed(lambda: [torch.mm(a, b) for _ in range(repeats)], device)
+    return lambda: torch.mm(a, b), 2 * side**3
 
 
 def copy_ceiling(device: torch.device, repeats: int = 5) -> float:

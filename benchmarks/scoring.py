@@ -26,7 +26,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from measure import best_time, counted, matmul_ceiling
+from measure import best_times, counted, large_product
 from torch import Tensor
 
 from worldvalue import flow_matching as fm
@@ -40,7 +40,7 @@ from worldvalue.types import Compiler, Episode
 SECONDS = 22
 FPS = 10.0
 PLAIN = 4  # windows of the reference; at stride 1 a window is a frame
-CEILINGS = 50  # matrix products of a tenth of a second that are timed before and after all else
+LAPS, PRODUCTS = 40, 5  # matrix products, a tenth of a second or two in a lap
 
 
 class Noise:
@@ -113,11 +113,12 @@ def scored_frames(estimator: Estimator, group: list[Episode]) -> int:
     return sum(len(episode.indices_at(estimator.config.rate)) for episode in group)
 
 
-def rates(ours: Scorer, plain: Scorer, group: list[Episode], rounds: int) -> tuple[float, float]:
-    """Scored frames per second, and those of the reference."""
-    taken = best_time(partial(our_windows, ours, group), rounds)
-    alone = best_time(partial(plain_windows, plain, group[0], PLAIN), rounds)
-    return scored_frames(ours.estimator, group) / taken, PLAIN / alone
+def products(product: Callable[[], object], lap: Callable[[], None]) -> None:
+    """The ceiling: large matrix products, some in a lap."""
+    for _ in range(LAPS):
+        for _ in range(PRODUCTS):
+            product()
+        lap()
 
 
 def main() -> None:
@@ -135,11 +136,14 @@ def main() -> None:
     faster = load_model(options.model)  # the reference stays as it is
     settings = (ScoreSettings(compile=options.compile), ScoreSettings(draws=1, steps=1, compile=options.compile))
     scorers = [(Scorer(faster, asked), Scorer(estimator, replace(asked, compile=None))) for asked in settings]
-    for ours, plain in scorers:
-        rates(ours, plain, group, rounds=1)  # the warm-up
-    ceilings = [matmul_ceiling() for _ in range(CEILINGS)]
-    (rate, alone), (rate_single, alone_single) = (rates(*pair, group, options.rounds) for pair in scorers)
-    ceiling = max(ceilings + [matmul_ceiling() for _ in range(CEILINGS)])
+    product, operations = large_product()
+    works = [partial(products, product)]
+    for ours, reference in scorers:
+        works += [partial(our_windows, ours, group), partial(plain_windows, reference, group[0], PLAIN)]
+    best_times(works, rounds=1)  # the warm-up
+    taken = best_times(works, options.rounds)
+    done = [LAPS * PRODUCTS * operations, *(scored_frames(estimator, group), PLAIN) * 2]
+    ceiling, rate, plain, rate_single, plain_single = (work / time for work, time in zip(done, taken, strict=True))
     figures = {
         "model": options.model,
         "threads": torch.get_num_threads(),
@@ -147,9 +151,9 @@ def main() -> None:
         "draws and steps": f"{settings[0].draws} x {scorers[0][0].steps}",
         "scored frames per second": rate,
         "video frames per second": rate * FPS / estimator.config.rate,
-        "plain reference, scored frames per second": alone,
-        "ratio to the plain reference": rate / alone,
-        "ratio at one draw of one step": rate_single / alone_single,
+        "plain reference, scored frames per second": plain,
+        "ratio to the plain reference": rate / plain,
+        "ratio at one draw of one step": rate_single / plain_single,
         "MFLOP per scored frame": flops / 1e6,
         "bf16 matmul GFLOP/s": ceiling / 1e9,
         "share of the matmul ceiling": rate * flops / ceiling,

@@ -33,14 +33,7 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     """Rotary position embedding on ``(B, N, H, E)``: pairs of neighbouring channels turn by their angle."""
     cos, sin = (table.to(x.dtype) for table in rotary)
     signs = torch.tensor((-1.0, 1.0), device=x.device, dtype=x.dtype).repeat(x.shape[-1] // 2)
-    return x * cos + _swapped(x) * (sin * signs)
-
-
-def _swapped(x: Tensor) -> Tensor:
-    """Neighbouring channels change places."""
-    if torch.compiler.is_exporting():  # OpenVINO is slow at rolling, torch at picking
-        return x.index_select(-1, torch.arange(x.shape[-1], device=x.device).unflatten(0, (-1, 2)).flip(-1).flatten())
-    return x.unflatten(-1, (-1, 2)).roll(1, -1).flatten(-2)
+    return x * cos + x.unflatten(-1, (-1, 2)).roll(1, -1).flatten(-2) * (sin * signs)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -57,7 +50,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 
 def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Attention ``(B, H, N, E)`` by matrix products in the tensors' own type."""
-    logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
     if mask is not None:
         logits = logits.masked_fill(~mask, float("-inf"))
     return logits.softmax(-1).to(value.dtype) @ value
@@ -161,13 +154,13 @@ class StreamBlock(nn.Module):
     def _own(self, x: Tensor, rotary: Rotary) -> KeysValues:
         """Keys and values of modulated tokens ``(B, N, D)``."""
         attn = self.attn1
-        return _turned(attn, rms_norm(attn.norm_k, attn.to_k(x)), rotary), _by_heads(attn, attn.to_v(x))
+        return _turned(attn, attn.to_k, attn.norm_k, x, rotary), _by_heads(attn, attn.to_v(x))
 
     def _self_attention(
         self, x: Tensor, rotary: Rotary, own: KeysValues, context: KeysValues | None, mask: Tensor | None
     ) -> Tensor:
         attn = self.attn1
-        query = _turned(attn, rms_norm(attn.norm_q, attn.to_q(x)), rotary)
+        query = _turned(attn, attn.to_q, attn.norm_q, x, rotary)
         key, value = own
         if context is not None:
             key, value = (torch.cat((seen.to(mine.dtype), mine), 2) for seen, mine in zip(context, own, strict=True))
@@ -184,9 +177,28 @@ def _by_heads(attn: WanAttention, x: Tensor) -> Tensor:
     return x.unflatten(2, (attn.heads, -1)).transpose(1, 2)
 
 
-def _turned(attn: WanAttention, x: Tensor, rotary: Rotary) -> Tensor:
-    """``(B, N, H * E)`` as ``(B, H, N, E)``, each token turned to its position."""
-    return rotate(x.unflatten(2, (attn.heads, -1)), rotary).transpose(1, 2)
+def _turned(attn: WanAttention, layer: nn.Linear, norm: nn.RMSNorm, x: Tensor, rotary: Rotary) -> Tensor:
+    """Queries or keys ``(B, H, N, E)`` that a layer and a norm make of ``(B, N, D)``, turned to their positions."""
+    if torch.compiler.is_exporting():
+        return _turned_by_halves(attn, layer, norm, x, rotary)
+    return rotate(rms_norm(norm, layer(x)).unflatten(2, (attn.heads, -1)), rotary).transpose(1, 2)
+
+
+def _turned_by_halves(attn: WanAttention, layer: nn.Linear, norm: nn.RMSNorm, x: Tensor, rotary: Rotary) -> Tensor:
+    """As ``_turned``, the channels of each head in another order: the pairs' first ones, then the second ones.
+
+    Queries and keys meet as before, and OpenVINO has a kernel for a rotation written like this. The weights are put in
+    that order, which it does beforehand.
+    """
+    weight, bias, scale = (
+        told.unflatten(0, (attn.heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+        for told in (layer.weight, layer.bias, norm.weight)
+    )
+    turned = F.rms_norm(F.linear(x, weight, bias), norm.normalized_shape, scale, norm.eps)
+    heads = turned.unflatten(2, (attn.heads, -1)).transpose(1, 2)
+    first, second = heads.chunk(2, 3)
+    cos, sin = (table.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2).transpose(1, 2) for table in rotary)
+    return heads * cos + torch.cat((second * -1.0, first), -1) * sin
 
 
 def repeated(layers: Sequence[KeysValues], times: int) -> list[KeysValues]:
