@@ -35,6 +35,24 @@ def test_attention_with_gradients_is_torchs_own_and_keeps_copies_apart(copies: i
     torch.testing.assert_close(ours, theirs)
 
 
+@torch.no_grad()
+def test_an_exported_block_gives_what_the_plain_one_gives_its_keys_with_their_channels_in_another_order() -> None:
+    torch.manual_seed(0)
+    block = StreamBlock(width=16, ffn_width=32, heads=2, head_dim=8, cross_heads=2, cross_head_dim=4).eval()
+    for norm in (block.attn1.norm_q, block.attn1.norm_k):
+        torch.nn.init.normal_(norm.weight)
+    angles = torch.rand(1, 6, 1, 4).repeat_interleave(2, dim=-1)
+    text, context = (tuple(torch.randn(2, 2, n, e) for _ in range(2)) for n, e in ((3, 4), (5, 8)))
+    halves = torch.arange(8).unflatten(0, (-1, 2)).T.flatten()
+    given = (torch.randn(2, 6, 16), torch.randn(2, 6, 6, 16), text, (angles.cos(), angles.sin()))
+    exported = torch.export.export(block, (*given, context)).module()
+    hidden, (keys, values) = block(*given, context)
+    found, (turned, same) = exported(*given, (context[0][..., halves], context[1]))
+    torch.testing.assert_close(found, hidden)
+    torch.testing.assert_close(turned, keys[..., halves])
+    torch.testing.assert_close(same, values)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
 def test_a_compiled_block_has_the_gradients_of_the_plain_one() -> None:
