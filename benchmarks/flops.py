@@ -15,11 +15,12 @@ from worldvalue.models.heads import value_head
 from worldvalue.models.wvm import WVMConfig
 
 
-def forward_flops(config: WVMConfig) -> int:
+def forward_flops(config: WVMConfig, batch: int) -> float:
     """Of the losses of one window; backwards it is twice that.
 
     Args:
         config: of the model; a text encoder of its own is left out.
+        batch: windows that share one noise level of clean frames.
     """
     n = config.chunk // FOLD * prod(config.latent_size) // prod(config.video["patch_size"])
     passes = {"value": value_flops(config, config.value_draws)}
@@ -27,7 +28,8 @@ def forward_flops(config: WVMConfig) -> int:
         passes["video"] = group_flops(config, n, 2 * n)
     if "state" in config.weights:
         passes["state"] = value_flops(config, 1)
-    return text_flops(config) + read_flops(config, n) + sum(passes[name] for name in config.weights)
+    clean = _level_flops(1, config.video.get("freq_dim", 256), config.value.heads * config.value.head_dim)
+    return text_flops(config) + clean / batch + read_flops(config, n) + sum(passes[name] for name in config.weights)
 
 
 def text_flops(config: WVMConfig) -> int:
@@ -49,11 +51,11 @@ def group_flops(config: WVMConfig, n: int, m: int) -> int:
 
 
 def read_flops(config: WVMConfig, n: int) -> int:
-    """The video stream over n tokens that see each other, up to the keys and values of its last layer."""
+    """The video stream over n clean tokens that see each other, up to the keys and values of its last layer."""
     video, wide = config.video, config.value.heads * config.value.head_dim
     layers = (config.value.layers - 1) * _layer_flops(config, n, n, wide, video["ffn_dim"], wide)
     placed = prod(video["patch_size"]) * video["in_channels"] * wide
-    return _level_flops(1, video.get("freq_dim", 256), wide) + 2 * n * placed + layers + 4 * n * wide**2
+    return 2 * n * placed + layers + 4 * n * wide**2
 
 
 def value_flops(config: WVMConfig, draws: int) -> int:

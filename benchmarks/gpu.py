@@ -234,7 +234,8 @@ def checked_flops(bench: Bench, estimator: Estimator, batch: dict[str, Tensor]) 
             if model.text is not None:
                 model.text(batch["tokens"])
 
-    found, formula = (counted(losses) - counted(beside)) / len(batch["items"]), forward_flops(model.config)
+    count = len(batch["items"])
+    found, formula = (counted(losses) - counted(beside)) / count, forward_flops(model.config, count)
     assert abs(found / formula - 1) < 1e-3, f"torch counts {found:.6g} operations, the formula gives {formula:.6g}"
     return formula
 

@@ -117,7 +117,8 @@ def test_what_is_frozen_needs_neither_gradients_nor_a_way_back() -> None:
 
 @pytest.mark.parametrize("settings", [(), ('estimator.model.weights={"value": 1}',)], ids=["all losses", "value alone"])
 def test_the_formula_gives_the_operations_that_are_counted(settings: tuple[str, ...]) -> None:
-    assert _plan(*settings).flops["forwards"] == forward_flops(_recipe(*settings).estimator.model)
+    recipe = _recipe(*settings)
+    assert _plan(*settings).flops["forwards"] == forward_flops(recipe.estimator.model, recipe.training.batch)
 
 
 def test_time_follows_from_operations_windows_and_rate() -> None:

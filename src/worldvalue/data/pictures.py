@@ -80,6 +80,7 @@ class _InMemory:
     frames: NDArray[np.uint8]
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        assert np.isin(indices, self.indices).all(), "only what was decoded can be asked for"
         return self.frames[np.searchsorted(self.indices, indices)]
 
 
