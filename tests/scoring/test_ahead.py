@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,9 @@ def test_who_stops_listening_leaves_nothing_to_be_decoded() -> None:
     next(groups)
     groups.close()
     go_on.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("decode"):
+            thread.join(timeout=60)
     assert len(asked) < 39
 
 
