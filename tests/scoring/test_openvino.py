@@ -19,7 +19,7 @@ from tests.small import (
 )
 
 from worldvalue.models import Estimator, EstimatorConfig
-from worldvalue.scoring.openvino import _group_norm, _rounded, computed_by_openvino
+from worldvalue.scoring.openvino import _rounded, computed_by_openvino
 from worldvalue.scoring.sliding_windows import Scorer, ScoreSettings
 from worldvalue.types import Compiler, DataError
 
@@ -77,13 +77,6 @@ def test_episodes_of_different_lengths_have_the_values_that_torch_gives_them() -
     for ours, theirs in zip(compiled, plain, strict=True):
         np.testing.assert_allclose(ours.mean, theirs.mean, atol=0.02)
         assert not np.array_equal(ours.mean, theirs.mean)  # it was computed elsewhere
-
-
-def test_group_norm_is_torchs() -> None:
-    torch.manual_seed(0)
-    x, weight, bias = 3 * torch.randn(2, 8, 5, 7) + 2, torch.randn(8), torch.randn(8)
-    expected = torch.nn.functional.group_norm(x, 4, weight, bias, 1e-3)
-    torch.testing.assert_close(_group_norm(x, 4, weight, bias, 1e-3), expected)
 
 
 def test_a_model_is_compiled_for_few_numbers_of_rows_and_computes_few_in_vain() -> None:

@@ -42,14 +42,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     ``mask`` ``(N, M)`` is True where a token may see another; None: everywhere.
     """
     # A CPU's fused attention is slow backwards; torch's plain one, which training falls back to, computes in float32.
-    # Of the fused one OpenVINO would make one that copies the keys first.
-    plain = query.device.type == "cpu" and (torch.is_grad_enabled() or torch.compiler.is_exporting())
-    attended = (_plain if plain else F.scaled_dot_product_attention)(query, key, value, mask)
+    plain = query.device.type == "cpu" and torch.is_grad_enabled()
+    attended = (plain_attention if plain else F.scaled_dot_product_attention)(query, key, value, mask)
     return attended.transpose(1, 2).flatten(2)
 
 
-def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention ``(B, H, N, E)`` by matrix products in the tensors' own type."""
+def plain_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention ``(B, H, N, E)`` by matrix products in the tensors' own type; ``mask`` as in ``attend``."""
     logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
     if mask is not None:
         logits = logits.masked_fill(~mask, float("-inf"))

@@ -1,7 +1,8 @@
 """Scoring as OpenVINO computes it: the same values but for rounding, on a CPU in less than half of torch's time.
 
 What the autoencoder makes of a picture and the model of a window is exported from torch, whole, converted and compiled.
-OpenVINO fuses what torch does one by one: norms, activations, softmax, and the conversions between float types.
+OpenVINO fuses what torch does one by one: norms, activations, softmax, and the conversions between float types. Where
+it has no fast operation for what a value model does, there is one of ours (``kernels``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from worldvalue.models import Estimator
+from worldvalue.scoring.kernels.library import library
+from worldvalue.scoring.kernels.operations import decompositions, extensions, is_ours
 from worldvalue.types import Batch, DataError, in_short
 
 
@@ -140,25 +143,14 @@ def _converted(function: nn.Module, rows: Sequence[Tensor]) -> Any:
         warnings.simplefilter("ignore")  # of torch's own ways
         given = ([x.clone() for x in examples],)  # those of inference mode cannot be exported
         exported = torch.export.export(function.eval(), given, dynamic_shapes=([{0: count}] * len(examples),))
-        written = exported.run_decompositions({torch.ops.aten.group_norm.default: _group_norm})
+        kernels = library()
+        written = exported.run_decompositions(decompositions(kernels))
         try:
-            return _openvino().convert_model(written)
+            return _openvino().convert_model(written, extension=extensions(kernels) if kernels else None)
         except Exception as error:  # OpenVINO's own have no other base
             unknown = [line for line in str(error).splitlines() if "conversion rule" in line]
             why = unknown[0].strip("- ") if unknown else in_short(error)
             raise DataError(f"OpenVINO cannot compute this model; compile it with torch instead ({why}).") from error
-
-
-def _group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5, _cudnn: bool = True) -> Tensor:
-    """Group norm by statistics of each channel: OpenVINO's own wants pictures in a layout that convolutions do not."""
-
-    def of_group(channels: Tensor) -> Tensor:
-        grouped = channels.unflatten(1, (groups, -1))
-        return grouped.mean(2, keepdim=True).expand_as(grouped).flatten(1)[..., None, None]
-
-    x = x - of_group(x.mean((2, 3)))  # first, since the statistics are rounded to bfloat16
-    variance = of_group(torch.linalg.vector_norm(x, dim=(2, 3)).square() / x[0, 0].numel())
-    return x * ((variance + eps).rsqrt() * weight[:, None, None]) + bias[:, None, None]
 
 
 def _compiled(model: Any) -> Any:
@@ -169,5 +161,7 @@ def _compiled(model: Any) -> Any:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # several workers would all take the first cores
+        # its fused operations would copy what operations of ours read and write
+        "SNIPPETS_MODE": "DISABLE" if is_ours(model) else "ENABLE",
     }
     return core.compile_model(model, "CPU", settings).create_infer_request()
