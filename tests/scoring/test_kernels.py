@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldvalue.backbones.joint_attention import apart
+from worldvalue.models import load_model
 from worldvalue.scoring.kernels import library as built
 from worldvalue.scoring.kernels.operations import group_norm, is_ours
-from worldvalue.scoring.openvino import Compiled, _converted
+from worldvalue.scoring.openvino import Compiled, _converted, _PerPicture, _Values
 
 needs_kernels = pytest.mark.skipif(built.library() is None, reason="no CPU with AMX here, or nothing compiles C++")
 
@@ -130,6 +131,26 @@ def test_what_ours_cannot_do_openvino_does() -> None:
 
     rows = [torch.randn(2, 6, 9, 20) for _ in range(3)]
     torch.testing.assert_close(by_openvino(other, rows, ours=False), other(*rows), atol=0.05, rtol=0.05)
+
+
+@needs_kernels
+@pytest.mark.slow
+@torch.no_grad()
+def test_all_attention_and_group_norm_of_the_shipped_model_is_ours() -> None:
+    estimator = load_model("tiny").float().requires_grad_(False)
+    seen, text, picture = torch.randn(2, 5, 1, 6, 16, 16), torch.randn(2, 16, 128), torch.zeros(2, 128, 128, 3)
+    windows = [seen, text, torch.rand(2, 8), torch.randn(2, 8, 4)]
+    values, codes = (
+        [node.get_type_name() for node in _converted(function, rows).get_ops()]
+        for function, rows in (
+            (_Values(estimator, ["items"], 1), windows),
+            (_PerPicture(estimator), [picture.to(torch.uint8)]),
+        )
+    )
+    video, stream = 4, 5  # layers: of the video's last one only keys and values are read
+    assert values.count("Attention") == 2 * (video + stream)  # over tokens and over the text
+    assert codes.count("GroupNorm") == 2 * 5 + 1  # two a block, one at the end, each with SiLU
+    assert not {"Softmax", "ScaledDotProductAttention", "GroupNormalization", "ReduceL2", "Swish"} & {*values, *codes}
 
 
 @needs_kernels

@@ -1,4 +1,4 @@
-"""Scoring as OpenVINO computes it: the same values but for rounding, on a CPU in less than half of torch's time.
+"""Scoring as OpenVINO computes it: the same values but for rounding, on a CPU in a third to half of torch's time.
 
 What the autoencoder makes of a picture and the model of a window is exported from torch, whole, converted and compiled.
 OpenVINO fuses what torch does one by one: norms, activations, softmax, and the conversions between float types. Where

@@ -36,7 +36,7 @@ def library() -> Path | None:
 def _compiles(compiler: str, library: Path) -> bool:
     """Whether a compiler can write the library, and it is there then."""
     home = Path(find_spec("openvino").origin).parent  # type: ignore[union-attr, arg-type]
-    called = [next((home / "libs").glob(pattern)) for pattern in ("libopenvino.so*", "libtbb.so*")]
+    called = [path for pattern in ("libopenvino.so*", "libtbb.so*") for path in (home / "libs").glob(pattern)]
     units = [path for path in _SOURCES if path.suffix == ".cpp"]
     try:
         with replacing(library, shared=True) as partial:
