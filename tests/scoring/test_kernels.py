@@ -79,6 +79,20 @@ def test_attention_reads_keys_in_parts_and_sees_what_the_mask_lets_it(copies: in
     assert not torch.equal(other[:, :, -tokens:], ours[:, :, -tokens:])
 
 
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_kernels), False])
+@torch.no_grad()
+def test_attention_has_the_scale_it_is_given(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr("worldvalue.scoring.openvino.library", lambda: None)
+    torch.manual_seed(0)
+    rows = [torch.randn(2, 2, count, 32).bfloat16().float() for count in (6, 9, 9)]
+
+    def attended(*rows: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(*rows, scale=0.5)
+
+    torch.testing.assert_close(by_openvino(attended, rows, compiled), attended(*rows), atol=0.02, rtol=0.02)
+
+
 @needs_kernels
 @torch.no_grad()
 def test_attention_neither_overflows_nor_hides_what_is_not_a_number() -> None:

@@ -144,8 +144,8 @@ def _converted(function: nn.Module, rows: Sequence[Tensor]) -> Any:
         given = ([x.clone() for x in examples],)  # those of inference mode cannot be exported
         exported = torch.export.export(function.eval(), given, dynamic_shapes=([{0: count}] * len(examples),))
         kernels = library()
-        written = exported.run_decompositions(decompositions(kernels))
         try:
+            written = exported.run_decompositions(decompositions(kernels))
             return _openvino().convert_model(written, extension=extensions(kernels) if kernels else None)
         except Exception as error:  # OpenVINO's own have no other base
             unknown = [line for line in str(error).splitlines() if "conversion rule" in line]

@@ -17,11 +17,10 @@ _LANES = 16  # of whose multiples our group norm takes channels
 
 def decompositions(library: Path | None) -> dict[Any, Callable[..., Tensor]]:
     """What torch's own operations become before OpenVINO sees them, with our library or without it."""
-    aten = torch.ops.aten
-    if library:
-        return {aten.group_norm.default: _kept_group_norm}
+    norm, attention = torch.ops.aten.group_norm.default, torch.ops.aten.scaled_dot_product_attention.default
     # Of torch's fused attention OpenVINO would make one that copies the keys first.
-    return {aten.group_norm.default: group_norm, aten.scaled_dot_product_attention.default: plain_attention}
+    without: dict[Any, Callable[..., Tensor]] = {norm: group_norm, attention: _scaled(plain_attention)}
+    return {norm: _kept_group_norm, attention: _scaled(_kept_attention)} if library else without
 
 
 def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5, _cudnn: bool = True) -> Tensor:
@@ -34,6 +33,46 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float 
     x = x - of_group(x.mean((2, 3)))  # first, since the statistics are rounded to bfloat16
     variance = of_group(torch.linalg.vector_norm(x, dim=(2, 3)).square() / x[0, 0].numel())
     return x * ((variance + eps).rsqrt() * weight[:, None, None]) + bias[:, None, None]
+
+
+def _scaled(attention: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Attention as torch's is called, by one that has a scale for each width."""
+
+    def attended(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        if dropout_p or is_causal or enable_gqa:
+            raise NotImplementedError("attention with dropout, a causal mask or shared heads")
+        if scale is not None:
+            query = query * (scale * query.shape[-1] ** 0.5)
+        return attention(query, key, value, attn_mask)
+
+    return attended
+
+
+def _kept_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    if query.shape[-1] not in _WIDTHS or (mask is not None and (mask.dtype != torch.bool or mask.ndim != 2)):
+        return plain_attention(query, key, value, mask)
+    return _attention(query, key, value, *([] if mask is None else [mask]))  # OpenVINO cannot read None
+
+
+@torch.library.custom_op("worldvalue::attention", mutates_args=())
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention under a name of ours, of those that ours can do."""
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value, mask)
+
+
+@_attention.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    return torch.empty_like(query)
 
 
 def _kept_group_norm(
@@ -56,12 +95,12 @@ def _(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tenso
 
 
 def extensions(library: Path) -> list[Any]:
-    """What OpenVINO is to make of torch's attention, group norm and SiLU: operations of ours, where they can do it."""
+    """What OpenVINO is to make of what ``decompositions`` has kept, and of SiLU behind it."""
     from openvino.frontend.pytorch import ConversionExtension
 
     ours = Operations(library)
     converted = {
-        "aten.scaled_dot_product_attention": ours.attention,
+        "worldvalue.attention": ours.attention,
         "worldvalue.group_norm": ours.group_norm,
         "aten.silu": ours.silu,
     }
@@ -76,22 +115,17 @@ class Operations:
         from openvino.utils.node_factory import NodeFactory
 
         self._opset = opset13
-        self._bf16, self._f32, self._boolean = Type.bf16, Type.f32, Type.boolean
+        self._bf16, self._f32 = Type.bf16, Type.f32
         self._factory = NodeFactory()
         self._factory.add_extension(str(library))
 
     def attention(self, context: Any) -> list[Any]:
         """Softmax attention ``(B, H, N, E)``; ours reads keys and values where they are, before they are joined."""
         query, key, value, *mask = (context.get_input(place) for place in range(context.get_input_size()))
-        if len(mask) > 1:
-            raise NotImplementedError("attention with dropout, a causal mask or a scale of its own")
-        width = query.get_partial_shape()[3]
-        known = width.is_static and width.get_length() in _WIDTHS
-        if not known or any(x.get_element_type() != self._boolean or len(x.get_partial_shape()) != 2 for x in mask):
-            return self._opset.scaled_dot_product_attention(query, key, value, *mask).outputs()
+        width = query.get_partial_shape()[3].get_length()
         parts = [part for pair in zip(_joined(key), _joined(value), strict=True) for part in pair]
         told = [self._opset.convert(x, self._bf16).output(0) for x in (query, *parts)]
-        node = self._factory.create("Attention", [*told, *mask], {"scale": width.get_length() ** -0.5})
+        node = self._factory.create("Attention", [*told, *mask], {"scale": width**-0.5})
         return self._float(self._turned(node, 0, 2, 1, 3))
 
     def group_norm(self, context: Any) -> list[Any]:
