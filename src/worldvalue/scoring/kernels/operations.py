@@ -159,9 +159,10 @@ class Operations:
 
 
 def _joined(tokens: Any) -> list[Any]:
-    """What keys or values are put together of."""
+    """What keys or values ``(B, H, M, E)`` are put together of, token after token."""
     node = tokens.get_node()
-    return list(node.input_values()) if node.get_type_name() == "Concat" else [tokens]
+    joined = node.get_type_name() == "Concat" and node.get_attributes()["axis"] in (2, -2)
+    return list(node.input_values()) if joined else [tokens]
 
 
 def is_ours(model: Any) -> bool:
